@@ -1,0 +1,60 @@
+"""How a hidden feature leaves the input. Perturbations edit token ids, never text."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.conversation import Keep
+from assay.encoding import Encoding, Row
+
+
+class Perturbation(ABC):
+    """Base of all perturbations."""
+
+    @abstractmethod
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+        """The model's input for each keep-mask.
+
+        Args:
+            encoding: the full input.
+            keep: [queries, n], True = the feature stays visible. Special tokens always stay.
+            hidden_id: the token id that stands for something hidden: the mask token where the model has one.
+        """
+
+
+def _visible(encoding: Encoding, keep: Keep) -> NDArray[np.bool_]:
+    """Which tokens stay, [queries, tokens]."""
+    # Special tokens have feature -1 and so read the appended column, which is always True.
+    padded = np.concatenate([keep, np.ones((len(keep), 1), dtype=np.bool_)], axis=1)
+    visible: NDArray[np.bool_] = padded[:, encoding.feature_of_token]
+    return visible
+
+
+@dataclass(frozen=True)
+class Mask(Perturbation):
+    """Each token of a hidden feature becomes the mask token; the length stays.
+
+    A model without a mask token uses its unknown token, then its padding token (`Classifier.hidden_token`).
+    """
+
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+        """One row of unchanged length for each keep-mask."""
+        ids = np.where(_visible(encoding, keep), encoding.row.ids[None, :], hidden_id)
+        return [Row(row, encoding.row.segments) for row in ids]
+
+
+@dataclass(frozen=True)
+class Delete(Perturbation):
+    """The tokens of a hidden feature are dropped; the segment ids of the others stay with them, positions close up."""
+
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+        """One row, as long as what stays visible, for each keep-mask."""
+        segments = encoding.row.segments
+        return [
+            Row(encoding.row.ids[visible], None if segments is None else segments[visible])
+            for visible in _visible(encoding, keep)
+        ]

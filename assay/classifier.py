@@ -1,0 +1,367 @@
+"""A Hugging Face model and its tokenizer behind one face: encode, logits, embeddings, attentions."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.conversation import Cost
+from assay.encoding import Batch, Encoding, FeatureUnit, Output, Row, encode
+from assay.errors import AssayError, near_matches
+from assay.example import Example
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class Classifier:
+    """A text classifier that can be probed.
+
+    The model that is handed in stays as it was: train mode, frozen parameters, attention implementation and hooks are
+    put back whenever `at_work` ends.
+
+    Attributes:
+        name: the hub id or the folder's name.
+        labels: the class names, in the order of the logits.
+        revision: the hub commit that the weights came from, or None for a local folder.
+        cost: what has been asked of the model so far, counted where the model is called.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, name: str = "model", dtype: Dtype = "float32", revision: str | None = None
+    ) -> None:
+        """Wrap a model and its tokenizer.
+
+        Args:
+            model: a transformers sequence classification model, on the device where it is to run, in float32.
+            tokenizer: its fast tokenizer.
+            name: what results call it.
+            dtype: the precision of the arithmetic; the weights stay in float32 (autocast), which errs less than
+                converting them.
+            revision: the hub commit of the weights.
+        """
+        if dtype not in _DTYPES:
+            raise AssayError(f"Unknown dtype {dtype!r}. {near_matches(dtype, _DTYPES)}")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.dtype: Dtype = dtype
+        self.revision = revision
+        self.cost = Cost()
+        id2label = model.config.id2label
+        self.labels: tuple[str, ...] = tuple(str(id2label[index]) for index in sorted(id2label))
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, device: Device = "auto", dtype: Dtype = "float32", revision: str | None = None
+    ) -> Classifier:
+        """Load a sequence classification model from a local folder or the Hugging Face hub.
+
+        Remote code is never run.
+
+        Args:
+            path: a local folder or a hub id.
+            device: where it runs; `auto` takes CUDA, then MPS, then the CPU.
+            dtype: the precision of the arithmetic (see the constructor).
+            revision: a branch, tag or commit on the hub; the commit it stands for is recorded.
+
+        Raises:
+            AssayError: no such folder, not a classifier, no fast tokenizer, or a device that is not there.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        chosen = find_device(device)
+        config = load_config(path, revision)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                str(path), revision=revision, dtype=torch.float32, output_loading_info=True
+            )
+        except (OSError, ValueError) as error:
+            raise AssayError(f"Cannot load a classifier from {str(path)!r}: {error}") from error
+        if info["missing_keys"]:
+            raise AssayError(
+                f"{str(path)!r} is not a classifier: its weights lack {', '.join(sorted(info['missing_keys'])[:3])}. "
+                "Fine-tune it first, for example with `assay train`."
+            )
+        commit = getattr(config, "_commit_hash", None)
+        return cls(model.to(chosen).eval(), tokenizer, Path(path).name or str(path), dtype, commit)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, shapes and values of the weights, the same for every file format."""
+        digest = hashlib.sha256()
+        state = self.model.state_dict()
+        for key in sorted(state):
+            tensor = state[key].detach().cpu().contiguous()
+            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @cached_property
+    def max_length(self) -> int:
+        """The most tokens that the model reads, special tokens included."""
+        limits = [self.tokenizer.model_max_length]
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        if positions and positions > 0:
+            # RoBERTa and its kin count positions from the padding id + 1, so that many rows are never used.
+            offset = next(
+                (
+                    module.padding_idx + 1
+                    for name, module in self.model.named_modules()
+                    if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+                ),
+                0,
+            )
+            limits.append(positions - offset)
+        return int(min(limits))
+
+    @cached_property
+    def hidden_token(self) -> tuple[str, int]:
+        """The kind and the id of the token that stands for something hidden: `mask`, else `unknown`, else `padding`.
+
+        Raises:
+            AssayError: the tokenizer has none of them.
+        """
+        kinds = {
+            "mask": self.tokenizer.mask_token_id,
+            "unknown": self.tokenizer.unk_token_id,
+            "padding": self.tokenizer.pad_token_id,
+        }
+        for kind, token_id in kinds.items():
+            if token_id is not None:
+                return kind, int(token_id)
+        raise AssayError(
+            f"{self.name}'s tokenizer has no mask, unknown or padding token to hide a word with. "
+            "Use perturbation=delete, which needs none."
+        )
+
+    def class_index(self, target: int | str) -> int:
+        """The index of a class named by its label or its index.
+
+        Raises:
+            AssayError: no such class.
+        """
+        if isinstance(target, str):
+            if target not in self.labels:
+                raise AssayError(f"{self.name} has no class {target!r}. {near_matches(target, self.labels)}")
+            return self.labels.index(target)
+        if not 0 <= target < len(self.labels):
+            raise AssayError(f"{self.name} has no class {target}; its classes are 0 to {len(self.labels) - 1}.")
+        return int(target)
+
+    def encode(self, example: Example, feature: FeatureUnit = "word") -> Encoding:
+        """The example as this model reads it, cut off at `max_length`."""
+        return encode(example, self.tokenizer, self.max_length, feature, self._takes_segments)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Eval mode and frozen parameters for as long as this lasts; afterwards everything is as it was."""
+        training = {module: module.training for module in self.model.modules()}
+        trainable = {parameter: parameter.requires_grad for parameter in self.model.parameters()}
+        self.model.eval()
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+            for parameter, flag in trainable.items():
+                parameter.requires_grad_(flag)
+
+    def answer(self, rows: Sequence[Row], dtype: Dtype | None = None) -> NDArray[np.float32]:
+        """The logits of rows of one length, [rows, classes]."""
+        ids = torch.from_numpy(np.stack([row.ids for row in rows])).to(self.device)
+        segments = None
+        if rows[0].segments is not None:
+            segments = torch.from_numpy(np.stack([row.segments for row in rows if row.segments is not None]))
+            segments = segments.to(self.device)
+        with torch.inference_mode():
+            logits = self._forward(ids, None, {} if segments is None else {"token_type_ids": segments}, dtype)
+        answers: NDArray[np.float32] = logits.float().cpu().numpy()
+        return answers
+
+    def embeddings(self, batch: Batch) -> Tensor:
+        """The word embeddings of a batch, [batch, tokens, width], before positions and segments are added."""
+        embedded: Tensor = self.model.get_input_embeddings()(batch.input_ids)
+        return embedded.detach()
+
+    def output(self, batch: Batch, target: Tensor, embeddings: Tensor | None = None) -> Tensor:
+        """The target's output for each row, [batch], with a gradient.
+
+        Args:
+            batch: the encoded examples. `embeddings` may hold a multiple of its rows: copy-major, that is all rows, then
+                all rows again; the masks, segments and targets are repeated to match.
+            target: [batch], the class that is explained.
+            embeddings: [copies * batch, tokens, width], in place of the batch's own word embeddings.
+        """
+        rows = len(batch.input_ids) if embeddings is None else len(embeddings)
+        copies = rows // len(batch.input_ids)
+        inputs = {name: value.repeat(copies, 1) for name, value in batch.model_inputs.items()}
+        logits = self._forward(batch.input_ids if embeddings is None else None, embeddings, inputs, None).float()
+        target = target.repeat(copies)
+        return transform(logits, batch.output).gather(1, target[:, None]).squeeze(1)
+
+    def attentions(self, batch: Batch) -> list[Tensor]:
+        """Each layer's attention, [batch, heads, tokens, tokens]; a row sums to 1 over the tokens it attends to.
+
+        Raises:
+            AssayError: an architecture that does not report its attention.
+        """
+        with self.eager_attention():
+            layers = self._call(input_ids=batch.input_ids, output_attentions=True, **batch.model_inputs).attentions
+        if not layers or any(layer is None for layer in layers):
+            raise AssayError(f"{self.name} ({type(self.model).__name__}) does not report its attention weights.")
+        return list(layers)
+
+    @contextmanager
+    def eager_attention(self) -> Iterator[None]:
+        """Attention computed in the open, the only way in which its weights can be read, for as long as this lasts."""
+        before = self.model.config._attn_implementation
+        if before != "eager":
+            self.model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            if before != "eager":
+                self.model.set_attn_implementation(before)
+
+    @cached_property
+    def _takes_segments(self) -> bool:
+        return "token_type_ids" in inspect.signature(self.model.forward).parameters
+
+    @cached_property
+    def _reads_last_token(self) -> bool:
+        """Whether the class is read off the last token that is not padding, as decoders do."""
+        return hasattr(self.model, "score") and "input_ids" in inspect.signature(self.model.forward).parameters
+
+    def _autocast(self, dtype: Dtype) -> AbstractContextManager[Any]:
+        if dtype == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, _DTYPES[dtype])
+
+    def _forward(
+        self, ids: Tensor | None, embeddings: Tensor | None, inputs: dict[str, Tensor], dtype: Dtype | None
+    ) -> Tensor:
+        if ids is not None and self._reads_last_token and "attention_mask" not in inputs:
+            # Decoders look for padding by its token id; a hidden last word may carry that id and would be passed over.
+            ids, embeddings = None, self.model.get_input_embeddings()(ids)
+        with self._autocast(dtype or self.dtype), _quiet():
+            logits: Tensor = self._call(input_ids=ids, inputs_embeds=embeddings, **inputs).logits
+        return logits
+
+    def _call(self, **inputs: Any) -> Any:
+        given = {name: value for name, value in inputs.items() if value is not None}
+        shape = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape
+        rows, tokens = shape[0], shape[0] * shape[1]
+        self.cost.forward_rows += rows
+        self.cost.forward_tokens += tokens
+        outputs = self.model(**given)
+        if outputs.logits.requires_grad:
+
+            def count(_: Tensor) -> None:
+                self.cost.backward_rows += rows
+                self.cost.backward_tokens += tokens
+
+            outputs.logits.register_hook(count)
+        return outputs
+
+
+def transform(logits: Tensor, output: Output) -> Tensor:
+    """Logits as the output that is asked for, over the last axis."""
+    if output == "probability":
+        return logits.softmax(-1)
+    if output == "log_probability":
+        return logits.log_softmax(-1)
+    return logits
+
+
+def find_device(device: str) -> str:
+    """The device to use.
+
+    Raises:
+        AssayError: an unknown device, or one that this machine lacks.
+    """
+    here = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, present in here.items() if present)
+    kind = device.partition(":")[0]
+    if kind not in here:
+        raise AssayError(f"Unknown device {device!r}. {near_matches(device, [*here, 'auto'])}")
+    if not here[kind]:
+        raise AssayError(f"This machine has no {kind.upper()} device that torch can use. Set model.device=cpu or auto.")
+    return device
+
+
+def load_config(path: str | Path, revision: str | None = None) -> Any:
+    """The configuration of a classifier, without its weights.
+
+    Raises:
+        AssayError: no such folder or hub id, or a model of another kind.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(path)
+    looks_local = folder.is_absolute() or str(path).startswith((".", "~")) or len(folder.parts) != 2
+    if not folder.exists() and looks_local and len(folder.parts) != 1:
+        siblings = [entry.name for entry in folder.parent.glob("*")] if folder.parent.is_dir() else []
+        hint = near_matches(folder.name, siblings) if siblings else f"{str(folder.parent)!r} does not exist either."
+        raise AssayError(f"There is no model folder {str(path)!r}. {hint}")
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise AssayError(
+            f"{str(path)!r} is not a model folder: it has no config.json. It holds: "
+            f"{', '.join(sorted(entry.name for entry in folder.iterdir())[:10]) or 'nothing'}."
+        )
+    try:
+        config = AutoConfig.from_pretrained(str(path), revision=revision)
+    except (OSError, ValueError) as error:
+        raise AssayError(
+            f"Cannot read a model at {str(path)!r}: it is neither a local folder nor reachable on the hub "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+    kinds = config.architectures or []
+    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise AssayError(
+            f"{str(path)!r} is a {kinds[0]}, not a sequence classification model. "
+            "Fine-tune it first, for example with `assay train`."
+        )
+    return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the notice that padding cannot be seen in embeddings: rows without padding are all that is passed."""
+    logger = logging.getLogger("transformers.modeling_layers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

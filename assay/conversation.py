@@ -1,0 +1,153 @@
+"""The conversation: how a metric or a black-box explainer asks a classifier about inputs with parts hidden.
+
+A conversation is a generator. It yields a keep-mask for each input that it wants answered and receives the classifier's
+output for each; it holds no model, no batch and no device. The engine (`assay.benchmark.engine`) runs thousands of
+them at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keep = NDArray[np.bool_]  # [queries, features]; True = the feature stays visible
+Answer = NDArray[np.float32]  # [queries, classes]; the classifier's output, in the order asked
+Vector = NDArray[np.float64]
+
+Result = TypeVar("Result")
+Conversation = Generator[Keep, Answer, Result]
+
+
+def generator(seed: int, *names: str | int) -> np.random.Generator:
+    """A random generator that depends on the seed and the names alone, the same on every machine and in every run."""
+    digest = hashlib.sha256(json.dumps([seed, *names]).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What is scored and hidden: a word (or a token) of one of the texts.
+
+    Attributes:
+        text: the word as written, or the token as the tokenizer names it.
+        segment: which text it stands in: 0, or 1 for the second text of a pair.
+        position: its place among the words (or tokens) of that text, from 0.
+    """
+
+    text: str
+    segment: int
+    position: int
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One score for each feature of an example.
+
+    Attributes:
+        features: the n features, in reading order.
+        scores: [n]; where `signed`, positive means: speaks for the target. Otherwise a magnitude.
+        target: the class that is explained.
+        signed: whether the sign of a score has a meaning.
+    """
+
+    features: tuple[Feature, ...]
+    scores: Vector
+    target: int
+    signed: bool = True
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def ranking(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Features by falling score, [n]. Ties are broken by a permutation drawn from `rng`, never by position."""
+        return rank(self.scores, rng)
+
+
+def rank(scores: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.intp]:
+    """Indices by falling score, [n]; equal scores stand in an order drawn from `rng`."""
+    return np.lexsort((rng.permutation(len(scores)), -np.asarray(scores, dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the search of the oracle optimises: a weighted sum of the target's output along one ranking's path.
+
+    Attributes:
+        weights: [n + 1]; the weight of the output after k = 0 … n steps.
+        hides: True: step k hides the k highest ranking features. False: step k shows them alone.
+        maximise: whether a larger sum is better.
+    """
+
+    weights: Vector
+    hides: bool
+    maximise: bool
+
+    def path(self, ranking: NDArray[np.intp], steps: NDArray[np.intp]) -> Keep:
+        """Keep-masks after each of `steps`, [steps, n]."""
+        place = np.empty(len(ranking), dtype=np.intp)
+        place[ranking] = np.arange(len(ranking))
+        top = place[None, :] < steps[:, None]
+        return ~top if self.hides else top
+
+
+@dataclass
+class Cost:
+    """What something asked of the model: rows and tokens, forward and backward, and seconds."""
+
+    forward_rows: float = 0.0
+    forward_tokens: float = 0.0
+    backward_rows: float = 0.0
+    backward_tokens: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, other: Cost, share: float = 1.0) -> None:
+        """Add `other`, or a share of it, in place."""
+        for name in vars(self):
+            setattr(self, name, getattr(self, name) + share * getattr(other, name))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One example as a conversation is handed it.
+
+    Attributes:
+        id: the example's id.
+        features: its n features.
+        target: the class that is explained, an index into the last axis of every answer.
+        rng: random numbers, seeded by the seed, the example and the method.
+        attribution: what a metric judges; None for an explainer.
+        ranking: [n], the attribution's features by falling score, ties broken by the example's seed.
+        rationale: [n], True for the features that truly decide; None where that is unknown.
+        objective: what to search for; only for explainers that search (`Explainer.searches`).
+        cost: what the attribution cost; only for a metric.
+    """
+
+    id: str
+    features: tuple[Feature, ...]
+    target: int
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    attribution: Attribution | None = None
+    ranking: NDArray[np.intp] | None = None
+    rationale: NDArray[np.bool_] | None = None
+    objective: Objective | None = None
+    cost: Cost | None = None
+
+    @property
+    def n(self) -> int:
+        """The number of features."""
+        return len(self.features)
+
+    @cached_property
+    def segments(self) -> NDArray[np.intp]:
+        """[n]; the text that each feature stands in."""
+        return np.array([feature.segment for feature in self.features], dtype=np.intp)

@@ -1,0 +1,212 @@
+"""An example as one model reads it: token ids, segment ids, and which feature each token belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.conversation import Feature
+from assay.errors import AssayError
+from assay.example import Example, word_spans
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+FeatureUnit = Literal["word", "token"]
+Output = Literal["probability", "logit", "log_probability"]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of the model.
+
+    Attributes:
+        ids: [tokens], the token ids, special tokens included.
+        segments: [tokens], the segment ids, or None where the model has none.
+    """
+
+    ids: Ids
+    segments: Ids | None = None
+
+    @property
+    def key(self) -> bytes:
+        """The same for two rows exactly when the model would see the same."""
+        return self.ids.tobytes() + (b"" if self.segments is None else self.segments.tobytes())
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """An example as one model reads it.
+
+    Attributes:
+        id: the example's id.
+        row: the full input.
+        feature_of_token: [tokens], the index of the feature that a token belongs to, -1 for special tokens.
+        features: the n features that can be hidden; words whose tokens were all cut off are not among them.
+        words: [n], the place of each feature's word among the words of its text.
+        truncated: how many tokens were cut off because the text is longer than the model reads.
+    """
+
+    id: str
+    row: Row
+    feature_of_token: NDArray[np.intp]
+    features: tuple[Feature, ...]
+    words: tuple[int, ...]
+    truncated: int = 0
+
+    @property
+    def n(self) -> int:
+        """The number of features."""
+        return len(self.features)
+
+    def rationale(self, example: Example) -> NDArray[np.bool_] | None:
+        """[n], True for the features that truly decide; a token counts when its word does. None if unknown."""
+        if example.rationale is None:
+            return None
+        return np.array(
+            [example.rationale[feature.segment][word] for feature, word in zip(self.features, self.words, strict=True)],
+            dtype=np.bool_,
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encodings of several examples as tensors on the model's device.
+
+    Attributes:
+        input_ids: [batch, tokens].
+        attention_mask: [batch, tokens], 1 for real tokens, or None where no row is padded.
+        token_type_ids: [batch, tokens], or None where the model has no segments.
+        eligible: [batch, tokens], True for tokens that belong to a feature; False for padding and special tokens.
+        output: the model's output that is explained.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    token_type_ids: Tensor | None
+    eligible: Tensor
+    output: Output = "probability"
+
+    @property
+    def model_inputs(self) -> dict[str, Tensor]:
+        """What the model takes beside the token ids or their embeddings."""
+        inputs = {"attention_mask": self.attention_mask, "token_type_ids": self.token_type_ids}
+        return {name: value for name, value in inputs.items() if value is not None}
+
+
+def make_batch(
+    encodings: Sequence[Encoding], padding_id: int = 0, device: str = "cpu", output: Output = "probability"
+) -> Batch:
+    """Put encodings into one batch; shorter ones are padded on the right, and only then is there an attention mask."""
+    import torch
+
+    lengths = [len(encoding.row.ids) for encoding in encodings]
+    shape = (len(encodings), max(lengths))
+    ids = np.full(shape, padding_id, dtype=np.int64)
+    segments = np.zeros(shape, dtype=np.int64)
+    eligible = np.zeros(shape, dtype=np.bool_)
+    for index, (encoding, length) in enumerate(zip(encodings, lengths, strict=True)):
+        ids[index, :length] = encoding.row.ids
+        eligible[index, :length] = encoding.feature_of_token >= 0
+        if encoding.row.segments is not None:
+            segments[index, :length] = encoding.row.segments
+    mask = np.arange(shape[1])[None, :] < np.array(lengths)[:, None]
+    has_segments = encodings[0].row.segments is not None
+
+    def tensor(array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Batch(
+        input_ids=tensor(ids),
+        attention_mask=None if mask.all() else tensor(mask.astype(np.int64)),
+        token_type_ids=tensor(segments) if has_segments else None,
+        eligible=tensor(eligible),
+        output=output,
+    )
+
+
+def encode(
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    feature: FeatureUnit = "word",
+    takes_segments: bool = True,
+) -> Encoding:
+    """Tokenise an example, cut it off as the tokenizer does where it is too long, and find its features.
+
+    A token belongs to the word that its characters stand in, so this holds for WordPiece, byte-level BPE and
+    SentencePiece alike, and the words of a pair's two texts stay apart.
+
+    Raises:
+        AssayError: a tokenizer that does not report character offsets, or an unknown feature unit.
+    """
+    if feature not in ("word", "token"):
+        raise AssayError(f"Unknown feature unit {feature!r}. Known: token, word.")
+    if not tokenizer.is_fast:
+        raise AssayError(
+            f"{type(tokenizer).__name__} does not report which characters a token stands for. "
+            "Assay needs a fast tokenizer (a tokenizer.json beside the model)."
+        )
+    call = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
+    encoded = tokenizer(*example.text, **call)
+    full_length = len(encoded["input_ids"])
+    if full_length > max_length:
+        encoded = tokenizer(*example.text, truncation=True, max_length=max_length, **call)
+    ids = np.array(encoded["input_ids"], dtype=np.int64)
+    sequence_of_token = encoded.sequence_ids(0)
+    segments = encoded.get("token_type_ids") if takes_segments else None
+
+    spans = [word_spans(text) for text in example.text]
+    feature_of_token = np.full(len(ids), -1, dtype=np.intp)
+    features: list[Feature] = []
+    words: list[int] = []
+    index_of_key: dict[tuple[int, int], int] = {}
+    tokens_seen = [0, 0]
+    for token, (sequence, (start, end)) in enumerate(zip(sequence_of_token, encoded["offset_mapping"], strict=True)):
+        if sequence is None or not spans[sequence]:
+            continue
+        word = _word_at(spans[sequence], start, end)
+        position = word
+        if feature == "token":
+            position = tokens_seen[sequence]
+            tokens_seen[sequence] += 1
+        key = (sequence, position)
+        if key not in index_of_key:
+            index_of_key[key] = len(features)
+            first, last = spans[sequence][word]
+            name = (
+                example.text[sequence][first:last]
+                if feature == "word"
+                else str(tokenizer.convert_ids_to_tokens(int(ids[token])))
+            )
+            features.append(Feature(name, sequence, position))
+            words.append(word)
+        feature_of_token[token] = index_of_key[key]
+    return Encoding(
+        id=example.id,
+        row=Row(ids, None if segments is None else np.array(segments, dtype=np.int64)),
+        feature_of_token=feature_of_token,
+        features=tuple(features),
+        truncated=max(0, full_length - len(ids)),
+        words=tuple(words),
+    )
+
+
+def _word_at(spans: Sequence[tuple[int, int]], start: int, end: int) -> int:
+    """The word that a token's characters stand in.
+
+    A SentencePiece token may begin with the space before its word, and may be nothing but that space: it then belongs to
+    the word that follows, or to the last one.
+    """
+    for word, (first, last) in enumerate(spans):
+        if start < last and (end > first or last > start >= first):
+            return word
+        if first >= end:
+            return word
+    return len(spans) - 1

@@ -1,0 +1,54 @@
+"""What an explainer is: it scores the features of an example, by conversation or with a look inside the model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.conversation import Case, Conversation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from assay.classifier import Classifier
+    from assay.encoding import Batch
+
+
+class Explainer(ABC):
+    """Base of all explainers. A subclass is one method; its settings are the arguments of its constructor.
+
+    Attributes:
+        signed: whether the sign of a score has a meaning (positive = speaks for the target).
+        searches: whether it searches for the best ranking of one metric; it is then run once for each metric that has an
+            objective, and finds that in `case.objective`.
+        repeats: how many attributions to draw for each example; a metric's score is the mean over them.
+    """
+
+    signed: ClassVar[bool] = True
+    searches: ClassVar[bool] = False
+    repeats: int = 1
+
+
+class BlackBoxExplainer(Explainer):
+    """An explainer that sees the model's answers only."""
+
+    @abstractmethod
+    def converse(self, case: Case) -> Conversation[NDArray[np.floating]]:
+        """Ask about inputs with features hidden; return one score for each feature, [n]."""
+
+
+class WhiteBoxExplainer(Explainer):
+    """An explainer that needs the inside of the network: gradients, attention, relevance."""
+
+    @abstractmethod
+    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
+        """Scores for each token, [batch, tokens]; padding and special tokens are ignored by the caller.
+
+        Args:
+            model: the classifier, in eval mode with frozen parameters.
+            batch: the encoded examples; `batch.output` is the output to explain.
+            target: [batch], the class that is explained for each example.
+        """

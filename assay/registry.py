@@ -1,0 +1,82 @@
+"""Names to classes. Everything with a name is a YAML file in `assay/conf/<group>/` that names a class and its settings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from assay.errors import AssayError, near_matches, unknown_name
+
+CONF = Path(__file__).parent / "conf"
+
+
+def names(group: str) -> list[str]:
+    """The names in a group, such as `explainer`; suites (files with a defaults list) are left out."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if "_target_" in path.read_text("utf-8"))
+
+
+def settings(group: str, name: str) -> dict[str, Any]:
+    """The content of the YAML file behind a name: `_target_` and the settings' defaults."""
+    if name not in names(group):
+        raise unknown_name(group, name, names(group))
+    content: dict[str, Any] = yaml.safe_load((CONF / group / f"{name}.yaml").read_text("utf-8"))
+    return content
+
+
+def locate(target: str) -> type[Any]:
+    """Import the class behind a dotted path such as `my_module.MyMethod`."""
+    module_name, _, class_name = target.rpartition(".")
+    if not module_name:
+        raise AssayError(f"_target_ {target!r} is not a dotted path such as my_module.MyMethod.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise AssayError(
+            f"Cannot import {module_name!r}, named by _target_ {target!r}: {error}. "
+            "Run from the folder that holds the module, or put that folder on PYTHONPATH."
+        ) from error
+    if not hasattr(module, class_name):
+        raise AssayError(f"{module_name!r} has no {class_name!r}. {near_matches(class_name, dir(module))}")
+    found: type[Any] = getattr(module, class_name)
+    return found
+
+
+def instantiate(content: Mapping[str, Any]) -> Any:
+    """Build what a YAML file describes.
+
+    Raises:
+        AssayError: a setting that the class does not take, or a value that it refuses.
+    """
+    target = content.get("_target_")
+    if not isinstance(target, str):
+        raise AssayError(f"A configuration needs _target_, the dotted path of a class; got {dict(content)!r}.")
+    cls = locate(target)
+    given = {key: value for key, value in content.items() if key != "_target_"}
+    accepted = inspect.signature(cls).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+    for key in given:
+        if key not in accepted and not takes_any:
+            raise AssayError(f"{target} has no setting {key!r}. {near_matches(key, accepted)}")
+    missing = [
+        key
+        for key, parameter in accepted.items()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and key not in given
+    ]
+    if missing:
+        raise AssayError(f"{target} needs the setting{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
+    try:
+        return cls(**given)
+    except (TypeError, ValueError) as error:
+        raise AssayError(f"{target}: {error}") from error
+
+
+def build(group: str, name: str, **overrides: Any) -> Any:
+    """Build the object behind a name, with some settings changed."""
+    return instantiate({**settings(group, name), **overrides})
