@@ -107,7 +107,8 @@ class Classifier:
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @cached_property
     def fingerprint(self) -> str:
@@ -213,10 +214,10 @@ class Classifier:
         """The target's output for each row, [batch], with a gradient.
 
         Args:
-            batch: the encoded examples. `embeddings` may hold a multiple of its rows: copy-major, that is all rows, then
-                all rows again; the masks, segments and targets are repeated to match.
+            batch: the encoded examples.
             target: [batch], the class that is explained.
-            embeddings: [copies * batch, tokens, width], in place of the batch's own word embeddings.
+            embeddings: [copies * batch, tokens, width], in place of the batch's own word embeddings: all its rows, then
+                all its rows again; masks, segments and targets are repeated to match.
         """
         rows = len(batch.input_ids) if embeddings is None else len(embeddings)
         copies = rows // len(batch.input_ids)

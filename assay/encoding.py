@@ -201,8 +201,8 @@ def encode(
 def _word_at(spans: Sequence[tuple[int, int]], start: int, end: int) -> int:
     """The word that a token's characters stand in.
 
-    A SentencePiece token may begin with the space before its word, and may be nothing but that space: it then belongs to
-    the word that follows, or to the last one.
+    A SentencePiece token may begin with the space before its word, and may be nothing but that space: it then belongs
+    to the word that follows, or to the last one.
     """
     for word, (first, last) in enumerate(spans):
         if start < last and (end > first or last > start >= first):

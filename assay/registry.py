@@ -1,4 +1,4 @@
-"""Names to classes. Everything with a name is a YAML file in `assay/conf/<group>/` that names a class and its settings."""
+"""Names to classes: a name is a YAML file in `assay/conf/<group>/`, which holds a class and its settings."""
 
 from __future__ import annotations
 

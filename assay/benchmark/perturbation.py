@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,13 @@ from assay.encoding import Encoding, Row
 
 
 class Perturbation(ABC):
-    """Base of all perturbations."""
+    """Base of all perturbations.
+
+    Attributes:
+        needs_hidden_token: whether it writes a token in place of what is hidden.
+    """
+
+    needs_hidden_token: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
@@ -40,6 +47,8 @@ class Mask(Perturbation):
 
     A model without a mask token uses its unknown token, then its padding token (`Classifier.hidden_token`).
     """
+
+    needs_hidden_token: ClassVar[bool] = True
 
     def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
         """One row of unchanged length for each keep-mask."""

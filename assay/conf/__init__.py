@@ -1,0 +1,1 @@
+"""The Hydra groups: each YAML file names a class and its settings."""

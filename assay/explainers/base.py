@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from assay.encoding import Batch
 
 
-class Explainer(ABC):
+class Explainer(ABC):  # noqa: B024 (the two kinds below say what a method must do)
     """Base of all explainers. A subclass is one method; its settings are the arguments of its constructor.
 
     Attributes:
         signed: whether the sign of a score has a meaning (positive = speaks for the target).
-        searches: whether it searches for the best ranking of one metric; it is then run once for each metric that has an
-            objective, and finds that in `case.objective`.
+        searches: whether it searches for the best ranking of one metric; it is then run once for each metric that has
+            an objective, and finds that in `case.objective`.
         repeats: how many attributions to draw for each example; a metric's score is the mean over them.
     """
 

@@ -1,0 +1,238 @@
+"""The engine: runs thousands of conversations with one classifier at once.
+
+It collects what all of them ask, drops what was asked before of the same example (by the token ids that the model would
+see), packs rows of equal length into full batches, and hands each conversation its answers. Rows of equal length need
+neither padding nor an attention mask, and an adaptive conversation still fills batches, because others are in flight
+beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from assay.benchmark.perturbation import Perturbation
+from assay.classifier import Classifier, Dtype, transform
+from assay.conversation import Answer, Conversation, Cost, Keep
+from assay.encoding import Encoding, Output, Row
+from assay.errors import AssayError
+
+CPU_TOKENS_PER_BATCH = 4096
+ACCELERATOR_TOKENS_PER_BATCH = 65536
+
+
+@dataclass(eq=False)
+class _Question:
+    """One distinct row of one example: asked once, answered to everyone who wants it."""
+
+    row: Row
+    waiting: list[_Talk] = field(default_factory=list)
+    logits: NDArray[np.float32] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class _Talk:
+    """A conversation under way."""
+
+    conversation: Conversation[Any]
+    encoding: Encoding
+    perturbation: Perturbation
+    finish: Callable[[Outcome], None]
+    history: list[tuple[Keep, list[_Question]]] = field(default_factory=list)
+    unanswered: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a conversation ended.
+
+    Attributes:
+        result: what it returned; None if it raised.
+        error: what it raised.
+        keep: [queries, n], all that it asked, in order.
+        logits: [queries, classes], the model's answers to that.
+        cost: the distinct rows and tokens that it would have cost on its own; seconds are its share of the batches that
+            its rows were in, and its own computing.
+    """
+
+    result: Any
+    error: Exception | None
+    keep: Keep
+    logits: NDArray[np.float32]
+    cost: Cost
+
+
+class Engine:
+    """Runs conversations with one classifier.
+
+    Answers are kept for as long as the engine lives, so use one engine for a shard of examples and then drop it.
+
+    Attributes:
+        rows_asked: how many rows the conversations have asked for, repeats included.
+        rows_answered: how many distinct rows the model was given.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        output: Output = "probability",
+        tokens_per_batch: int | None = None,
+        dtype: Dtype | None = None,
+    ) -> None:
+        """Set up an engine without any conversation.
+
+        Args:
+            model: the classifier that answers.
+            output: what the conversations receive: probabilities, logits or log-probabilities.
+            tokens_per_batch: the most tokens in a batch; by default chosen by the device.
+            dtype: the precision of the arithmetic; by default the classifier's.
+        """
+        if tokens_per_batch is None:
+            on_cpu = model.device.type == "cpu"
+            tokens_per_batch = CPU_TOKENS_PER_BATCH if on_cpu else ACCELERATOR_TOKENS_PER_BATCH
+        if tokens_per_batch < 1:
+            raise AssayError(f"tokens_per_batch must be at least 1, not {tokens_per_batch}.")
+        self.model = model
+        self.output: Output = output
+        self.tokens_per_batch = tokens_per_batch
+        self.dtype = dtype
+        self.rows_asked = 0
+        self.rows_answered = 0
+        self._hidden_id: int | None = None
+        self._questions: dict[tuple[str, bytes], _Question] = {}
+        self._open: dict[int, list[_Question]] = {}
+
+    def add(
+        self,
+        conversation: Conversation[Any],
+        encoding: Encoding,
+        perturbation: Perturbation,
+        finish: Callable[[Outcome], None],
+    ) -> None:
+        """Start a conversation about one example.
+
+        Args:
+            conversation: the generator; it must not have been started.
+            encoding: the example.
+            perturbation: how hidden features leave the input.
+            finish: called with the outcome; it may add further conversations.
+        """
+        self._resume(_Talk(conversation, encoding, perturbation, finish), None)
+
+    def run(self) -> None:
+        """Ask and answer until every conversation has ended."""
+        with self.model.at_work():
+            while self._open:
+                length = max(self._open, key=lambda length: length * len(self._open[length]))
+                self._answer_batch(length)
+
+    def _answer_batch(self, length: int) -> None:
+        bucket = self._open[length]
+        size = max(1, self.tokens_per_batch // length)
+        batch, rest = bucket[:size], bucket[size:]
+        if rest:
+            self._open[length] = rest
+        else:
+            del self._open[length]
+        started = time.perf_counter()
+        logits = self.model.answer([question.row for question in batch], self.dtype)
+        seconds = (time.perf_counter() - started) / len(batch)
+        self.rows_answered += len(batch)
+        ready: list[_Talk] = []
+        for question, answer in zip(batch, logits, strict=True):
+            question.logits = answer
+            question.seconds = seconds
+            for talk in question.waiting:
+                talk.unanswered -= 1
+                if talk.unanswered == 0:
+                    ready.append(talk)
+            question.waiting.clear()
+        for talk in ready:
+            self._resume(talk, self._answer_of(talk))
+
+    def _resume(self, talk: _Talk, answer: Answer | None) -> None:
+        """Hand a conversation its answer, if it waits for one, and let it go on until it has to wait for the next."""
+        while True:
+            started = time.perf_counter()
+            try:
+                keep = next(talk.conversation) if answer is None else talk.conversation.send(answer)
+            except StopIteration as end:
+                talk.seconds += time.perf_counter() - started
+                talk.finish(_outcome(talk, end.value, None, len(self.model.labels)))
+                return
+            except AssayError:
+                raise
+            except Exception as error:
+                talk.finish(_outcome(talk, None, error, len(self.model.labels)))
+                return
+            talk.seconds += time.perf_counter() - started
+            try:
+                keep = _checked(keep, talk.encoding)
+            except ValueError as error:
+                talk.conversation.close()
+                talk.finish(_outcome(talk, None, error, len(self.model.labels)))
+                return
+            self._ask(talk, keep)
+            if talk.unanswered:
+                return
+            answer = self._answer_of(talk)
+
+    def _ask(self, talk: _Talk, keep: Keep) -> None:
+        self.rows_asked += len(keep)
+        if self._hidden_id is None and talk.perturbation.needs_hidden_token:
+            self._hidden_id = self.model.hidden_token[1]
+        questions: list[_Question] = []
+        for row in talk.perturbation.rows(talk.encoding, keep, self._hidden_id or 0):
+            key = (talk.encoding.id, row.key)
+            question = self._questions.get(key)
+            if question is None:
+                question = self._questions[key] = _Question(row)
+                self._open.setdefault(len(row.ids), []).append(question)
+            if question.logits is None:
+                question.waiting.append(talk)
+                talk.unanswered += 1
+            questions.append(question)
+        talk.history.append((keep, questions))
+
+    def _answer_of(self, talk: _Talk) -> Answer:
+        _, questions = talk.history[-1]
+        logits = _logits(questions, len(self.model.labels))
+        answers: Answer = transform(torch.from_numpy(logits).double(), self.output).float().numpy()
+        return answers
+
+
+def _checked(keep: Keep, encoding: Encoding) -> Keep:
+    keep = np.asarray(keep)
+    if keep.dtype != np.bool_ or keep.ndim != 2 or keep.shape[1] != encoding.n:
+        raise ValueError(
+            f"asked with an array of {keep.dtype} and shape {keep.shape}; "
+            f"a keep-mask is boolean with shape [queries, {encoding.n}]"
+        )
+    return keep.copy()
+
+
+def _logits(questions: list[_Question], classes: int) -> NDArray[np.float32]:
+    if not questions:
+        return np.empty((0, classes), dtype=np.float32)
+    return np.stack([question.logits for question in questions if question.logits is not None])
+
+
+def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int) -> Outcome:
+    answered = [(keep, qs) for keep, qs in talk.history if all(question.logits is not None for question in qs)]
+    asked = [question for _, questions in answered for question in questions]
+    distinct = {id(question): question for question in asked}.values()
+    cost = Cost(
+        forward_rows=len(distinct),
+        forward_tokens=sum(len(question.row.ids) for question in distinct),
+        seconds=talk.seconds + sum(question.seconds for question in distinct),
+    )
+    keeps = [keep for keep, _ in answered] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]
+    return Outcome(result, error, np.concatenate(keeps), _logits(asked, classes), cost)
