@@ -1,1 +1,1 @@
-"""Assay: does an explanation of a text classifier name what the model really used?"""
+"""Assay tests explanations of text classifiers: do they name what the model really used."""

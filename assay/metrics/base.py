@@ -6,8 +6,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
 from assay.conversation import Case, Conversation, Objective, Vector
 
 Direction = Literal["higher", "lower", "none"]
@@ -79,9 +77,3 @@ class Metric(ABC):
     def objective(self, n: int) -> Objective | None:
         """What the oracle optimises for this metric over n features; None where there is nothing to search for."""
         return None
-
-
-def top(n: int, fraction: float) -> int:
-    """How many features a fraction means: ceil(fraction · n), at least 1 (DeYoung et al. 2020)."""
-    # Rounding first keeps 0.07 · 100 = 7.000000000000001 from becoming 8.
-    return max(1, int(np.ceil(np.round(fraction * n, 9))))

@@ -1,0 +1,425 @@
+"""One shard: explain its examples with several methods and judge every attribution, all over one engine."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.perturbation import Perturbation
+from assay.classifier import Classifier
+from assay.conversation import Attribution, Case, Cost, Feature, Objective, Vector, generator
+from assay.encoding import Encoding, FeatureUnit, Output, make_batch
+from assay.errors import AssayError, Undefined
+from assay.example import Example
+from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
+from assay.metrics.base import Metric, Scores
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every method of one evaluation shares.
+
+    Attributes:
+        feature: what is scored and hidden, `word` or `token`.
+        target: the class that is explained: `predicted`, `gold`, a class name or its index.
+        output: what of the model is explained and measured: `probability`, `logit` or `log_probability`.
+        seed: of all random numbers.
+    """
+
+    feature: FeatureUnit = "word"
+    target: str | int = "predicted"
+    output: Output = "probability"
+    seed: int = 0
+
+
+@dataclass
+class Records:
+    """What is known of one explainer on some examples, as rows of tables; the store gives their columns.
+
+    Every list stands in the order of the examples.
+    """
+
+    examples: list[Record] = field(default_factory=list)
+    attributions: list[Record] = field(default_factory=list)
+    scores: list[Record] = field(default_factory=list)
+    curves: list[Record] = field(default_factory=list)
+    answers: list[Record] = field(default_factory=list)
+
+    def extend(self, other: Records) -> None:
+        """Append the rows of `other`."""
+        for table in fields(self):
+            getattr(self, table.name).extend(getattr(other, table.name))
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One of the attributions that an explainer gives for an example."""
+
+    number: int
+    metric: str | None = None
+    perturbation: str | None = None
+    objective: Objective | None = None
+
+
+@dataclass
+class _Verdict:
+    """What was found for one explainer and one example."""
+
+    attributions: dict[int, Record] = field(default_factory=dict)
+    scores: dict[tuple[str, str], dict[int, Scores]] = field(default_factory=lambda: defaultdict(dict))
+    answers: dict[tuple[str, bytes], Record] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
+
+
+class Evaluation:
+    """Explains and judges some examples with one classifier.
+
+    Add explainers or finished attributions, then `run` once.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        examples: Sequence[Example],
+        metrics: Mapping[str, Metric],
+        perturbations: Mapping[str, Perturbation],
+        settings: Settings,
+        tokens_per_batch: int | None = None,
+        finished: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Encode the examples and find out what is to be explained.
+
+        Args:
+            model: the classifier.
+            examples: with labels in the order of the model's classes.
+            metrics: what judges, by name.
+            perturbations: how features are hidden, by name; black-box explainers use the first, metrics all.
+            settings: see `Settings`.
+            tokens_per_batch: the engine's budget.
+            finished: called whenever an explainer is done with an example.
+
+        Raises:
+            AssayError: two examples with one id, or a target that some example lacks.
+        """
+        self.model = model
+        self.examples = list(examples)
+        self.metrics = metrics
+        self.perturbations = perturbations
+        self.settings = settings
+        self.engine = Engine(model, settings.output, tokens_per_batch)
+        self.encodings = [model.encode(example, settings.feature) for example in self.examples]
+        if len({example.id for example in self.examples}) != len(self.examples):
+            raise AssayError("Two examples have the same id.")
+        self._finished = finished
+        self._verdicts: dict[str, list[_Verdict]] = {}
+        self._logits = self._predict()
+        self.predicted = [int(row.argmax()) for row in self._logits]
+        self.targets = [self._target(index) for index in range(len(self.examples))]
+
+    def _predict(self) -> NDArray[np.float32]:
+        """Logits of the full inputs in float32, so that the target does not hang on the precision that is asked for."""
+        engine = Engine(self.model, "logit", self.engine.tokens_per_batch, dtype="float32")
+        logits = np.zeros((len(self.examples), len(self.model.labels)), dtype=np.float32)
+        whole = next(iter(self.perturbations.values()))
+
+        def ask(encoding: Encoding) -> Iterator[Any]:
+            answer = yield np.ones((1, encoding.n), dtype=np.bool_)
+            return answer
+
+        for index, encoding in enumerate(self.encodings):
+
+            def keep(outcome: Outcome, index: int = index) -> None:
+                if outcome.error is not None:
+                    raise outcome.error
+                logits[index] = outcome.result[0]
+
+            engine.add(ask(encoding), encoding, whole, keep)  # type: ignore[arg-type]
+        engine.run()
+        return logits
+
+    def _target(self, index: int) -> int:
+        target = self.settings.target
+        if target == "predicted":
+            return self.predicted[index]
+        if target == "gold":
+            label = self.examples[index].label
+            if label is None:
+                raise AssayError(f"target=gold, but example {self.examples[index].id!r} has no label.")
+            return label
+        return self.model.class_index(target)
+
+    def add_explainer(self, name: str, explainer: Explainer) -> None:
+        """Have an explainer score every example.
+
+        Args:
+            name: under which its results are returned; its random numbers hang on it too.
+            explainer: a black-box or a white-box explainer.
+        """
+        self._verdicts[name] = [_Verdict() for _ in self.examples]
+        if isinstance(explainer, WhiteBoxExplainer):
+            self._look_inside(name, explainer)
+            return
+        if not isinstance(explainer, BlackBoxExplainer):
+            raise AssayError(
+                f"{type(explainer).__name__} is not an explainer: it must inherit from BlackBoxExplainer and have "
+                "`converse`, or from WhiteBoxExplainer and have `attribute`."
+            )
+        first = next(iter(self.perturbations))
+        for index, encoding in enumerate(self.encodings):
+            draws = self._draws(explainer, encoding.n)
+            for draw in draws:
+
+                def finish(outcome: Outcome, index: int = index, draw: _Draw = draw, count: int = len(draws)) -> None:
+                    scores = outcome.error if outcome.error is not None else outcome.result
+                    self._take(name, index, draw, count, scores, explainer.signed, outcome.cost)
+
+                if encoding.n == 0:
+                    self._take(name, index, draw, len(draws), _NO_FEATURES, explainer.signed, Cost())
+                    continue
+                case = self._case(index, (name, draw.number), objective=draw.objective)
+                self.engine.add(
+                    explainer.converse(case), encoding, self.perturbations[draw.perturbation or first], finish
+                )
+
+    def add_attributions(self, name: str, attributions: Sequence[Attribution]) -> None:
+        """Judge attributions that were made elsewhere, one for each example, over the same features."""
+        self._verdicts[name] = [_Verdict() for _ in self.examples]
+        for index, attribution in enumerate(attributions):
+            empty = self.encodings[index].n == 0
+            self._take(
+                name, index, _Draw(0), 1, _NO_FEATURES if empty else attribution.scores, attribution.signed, None
+            )
+
+    def run(self) -> dict[str, Records]:
+        """Let all conversations come to their end; the records of each explainer by its name."""
+        self.engine.run()
+        return {name: self._records(verdicts) for name, verdicts in self._verdicts.items()}
+
+    def _draws(self, explainer: Explainer, n: int) -> list[_Draw]:
+        if not explainer.searches:
+            return [_Draw(number) for number in range(explainer.repeats)]
+        wanted = [
+            (metric, perturbation, self.metrics[metric].objective(n) if n else None)
+            for metric in self.metrics
+            for perturbation in self.perturbations
+        ]
+        return [
+            _Draw(number, metric, perturbation, objective)
+            for number, (metric, perturbation, objective) in enumerate(wanted)
+            if objective is not None
+        ]
+
+    def _case(self, index: int, names: tuple[str | int, ...], **known: Any) -> Case:
+        example, encoding = self.examples[index], self.encodings[index]
+        rng = generator(self.settings.seed, example.id, *names)
+        return Case(example.id, encoding.features, self.targets[index], rng, **known)
+
+    def _look_inside(self, name: str, explainer: WhiteBoxExplainer) -> None:
+        """Attribute with a white-box explainer, examples of equal length together, so that nothing is padded."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for index, encoding in enumerate(self.encodings):
+            if encoding.n:
+                by_length[len(encoding.row.ids)].append(index)
+            else:
+                self._take(name, index, _Draw(0), 1, _NO_FEATURES, explainer.signed, Cost())
+        for length, indices in sorted(by_length.items()):
+            size = max(1, self.engine.tokens_per_batch // length)
+            for start in range(0, len(indices), size):
+                self._attribute(name, explainer, indices[start : start + size])
+
+    def _attribute(self, name: str, explainer: WhiteBoxExplainer, indices: list[int]) -> None:
+        batch = make_batch(
+            [self.encodings[index] for index in indices], device=str(self.model.device), output=self.settings.output
+        )
+        target = torch.tensor([self.targets[index] for index in indices], device=self.model.device)
+        before = Cost(**vars(self.model.cost))
+        started = time.perf_counter()
+        try:
+            with self.model.at_work():
+                token_scores = explainer.attribute(self.model, batch, target).detach().float().cpu().numpy()
+            if token_scores.shape != tuple(batch.input_ids.shape):
+                raise ValueError(f"returned shape {token_scores.shape} for tokens {tuple(batch.input_ids.shape)}")
+        except AssayError:
+            raise
+        except Exception as error:
+            if len(indices) > 1:
+                # One example must not take the others of its batch down with it.
+                for index in indices:
+                    self._attribute(name, explainer, [index])
+                return
+            self._take(name, indices[0], _Draw(0), 1, error, explainer.signed, Cost())
+            return
+        spent = Cost(**vars(self.model.cost))
+        spent.add(before, share=-1.0)
+        spent.seconds = time.perf_counter() - started
+        for index, scores in zip(indices, token_scores, strict=True):
+            cost = Cost()
+            cost.add(spent, share=1 / len(indices))
+            encoding = self.encodings[index]
+            words = np.zeros(encoding.n)
+            eligible = encoding.feature_of_token >= 0
+            np.add.at(words, encoding.feature_of_token[eligible], scores[eligible].astype(np.float64))
+            self._take(name, index, _Draw(0), 1, words, explainer.signed, cost)
+
+    def _take(
+        self, name: str, index: int, draw: _Draw, draws: int, scores: Any, signed: bool, cost: Cost | None
+    ) -> None:
+        """Take in an attribution, or the reason why there is none, and start the metrics on it."""
+        verdict, encoding = self._verdicts[name][index], self.encodings[index]
+        if cost is not None:
+            verdict.cost.add(cost)
+        record: Record = {
+            "draw": draw.number,
+            "metric": draw.metric,
+            "perturbation": draw.perturbation,
+            "scores": None,
+            "signed": signed,
+            "reason": None,
+        }
+        verdict.attributions[draw.number] = record
+        waiting = [
+            (metric, perturbation)
+            for metric in self.metrics
+            for perturbation in self.perturbations
+            if draw.metric is None or (metric, perturbation) == (draw.metric, draw.perturbation)
+        ]
+        try:
+            attribution = Attribution(
+                encoding.features, _checked(scores, encoding.features), self.targets[index], signed
+            )
+        except Undefined as reason:
+            record["reason"] = str(reason)
+            for metric, perturbation in waiting:
+                undefined = _undefined(self.metrics[metric], f"no attribution: {reason}")
+                verdict.scores[metric, perturbation][draw.number] = undefined
+            self._report(verdict, draws)
+            return
+        record["scores"] = attribution.scores.tolist()
+        ranking = attribution.ranking(generator(self.settings.seed, self.examples[index].id, "ranking", draw.number))
+        rationale = encoding.rationale(self.examples[index])
+        for metric, perturbation in waiting:
+
+            def finish(outcome: Outcome, metric: str = metric, perturbation: str = perturbation) -> None:
+                scores = outcome.result
+                if outcome.error is not None:
+                    scores = _undefined(self.metrics[metric], _reason(outcome.error))
+                verdict.scores[metric, perturbation][draw.number] = scores
+                packed = np.packbits(outcome.keep, axis=1)
+                for bits, logits in zip(packed, outcome.logits, strict=True):
+                    verdict.answers.setdefault(
+                        (perturbation, bits.tobytes()),
+                        {"perturbation": perturbation, "keep": bits.tobytes(), "logits": logits.tolist()},
+                    )
+                self._report(verdict, draws)
+
+            case = self._case(
+                index,
+                (metric, draw.number),
+                attribution=attribution,
+                ranking=ranking,
+                rationale=rationale,
+                cost=cost,
+            )
+            self.engine.add(self.metrics[metric].converse(case), encoding, self.perturbations[perturbation], finish)
+
+    def _report(self, verdict: _Verdict, draws: int) -> None:
+        searched = any(record["metric"] is not None for record in verdict.attributions.values())
+        judged = sum(len(scores) for scores in verdict.scores.values())
+        per_draw = 1 if searched else len(self.metrics) * len(self.perturbations)
+        if judged == draws * per_draw:
+            self._finished()
+
+    def _records(self, verdicts: list[_Verdict]) -> Records:
+        records = Records()
+        for index, verdict in enumerate(verdicts):
+            example, encoding = self.examples[index], self.encodings[index]
+            here: Record = {"example": example.id}
+            records.examples.append(
+                {
+                    **here,
+                    "label": example.label,
+                    "predicted": self.predicted[index],
+                    "target": self.targets[index],
+                    "features": [feature.text for feature in encoding.features],
+                    "segments": [feature.segment for feature in encoding.features],
+                    "positions": [feature.position for feature in encoding.features],
+                    "rationale": _optional(encoding.rationale(example)),
+                    "logits": self._logits[index].tolist(),
+                    "truncated": encoding.truncated,
+                    **vars(verdict.cost),
+                }
+            )
+            records.attributions.extend({**here, **verdict.attributions[draw]} for draw in sorted(verdict.attributions))
+            records.answers.extend({**here, "n": encoding.n, **answer} for answer in verdict.answers.values())
+            for metric in self.metrics:
+                for perturbation in self.perturbations:
+                    drawn = verdict.scores.get((metric, perturbation))
+                    if drawn:
+                        self._average(records, {**here, "perturbation": perturbation}, metric, drawn)
+        return records
+
+    def _average(self, records: Records, here: Record, metric: str, drawn: dict[int, Scores]) -> None:
+        """Average a metric over the draws; a measure that is undefined for one of them has no mean."""
+        in_order = [drawn[number] for number in sorted(drawn)]
+        for measure in self.metrics[metric].measures:
+            values = [scores.values.get(measure.name, np.nan) for scores in in_order]
+            reason = next(
+                (
+                    scores.undefined.get(measure.name, "the metric gave no finite value")
+                    for scores, value in zip(in_order, values, strict=True)
+                    if not np.isfinite(value)
+                ),
+                None,
+            )
+            value = float(np.mean(values)) if reason is None else float("nan")
+            records.scores.append({**here, "metric": measure.name, "value": value, "reason": reason})
+        for name in in_order[0].curves:
+            curves = [scores.curves[name] for scores in in_order if name in scores.curves]
+            mean = np.mean([curve.y for curve in curves], axis=0)
+            records.curves.append({**here, "metric": name, "x": curves[0].x.tolist(), "y": mean.tolist()})
+
+
+_NO_FEATURES = Undefined("the text has nothing that can be hidden")
+
+
+def _checked(scores: Any, features: tuple[Feature, ...]) -> Vector:
+    """The scores as an array, [n].
+
+    Raises:
+        Undefined: there are none, with the reason; too many, too few, or some that are not finite.
+    """
+    if isinstance(scores, Exception):
+        raise Undefined(_reason(scores))
+    try:
+        array = np.array(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise Undefined(f"the scores are not numbers: {error}") from error
+    if array.shape != (len(features),):
+        raise Undefined(f"scores of shape {array.shape} for {len(features)} features")
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if len(wrong):
+        raise Undefined(f"the score of feature {wrong[0]} ({features[wrong[0]].text!r}) is {array[wrong[0]]}")
+    return array
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Undefined) else f"{type(error).__name__}: {error}"
+
+
+def _undefined(metric: Metric, reason: str) -> Scores:
+    names = [measure.name for measure in metric.measures]
+    return Scores(dict.fromkeys(names, float("nan")), dict.fromkeys(names, reason))
+
+
+def _optional(array: NDArray[Any] | None) -> list[Any] | None:
+    return None if array is None else list(array.tolist())

@@ -1,0 +1,124 @@
+"""What erasure metrics and curves share: the target's output along a ranking's path, weighted and summed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.conversation import Case, Conversation, Objective, Vector
+from assay.errors import Undefined
+from assay.metrics.base import Curve, Metric, Scores
+
+
+class PathMetric(Metric):
+    """A metric whose value is a weighted sum of the target's output after hiding, or showing, the top k features.
+
+    Attributes:
+        hides: True: step k hides the k highest ranking features. False: step k shows them alone.
+        maximise: whether a larger value is better.
+    """
+
+    hides: ClassVar[bool]
+    maximise: ClassVar[bool]
+
+    @abstractmethod
+    def weights(self, n: int) -> Vector:
+        """The weight of the output after k = 0 … n steps, [n + 1]."""
+
+    @abstractmethod
+    def steps(self, n: int) -> NDArray[np.intp]:
+        """The k at which the output is wanted, rising; every k with a weight is among them."""
+
+    @abstractmethod
+    def describe(self, n: int, steps: NDArray[np.intp], outputs: Vector) -> Scores:
+        """The scores, from the target's output at each step."""
+
+    def objective(self, n: int) -> Objective:
+        """The weighted sum that this metric's value is."""
+        return Objective(self.weights(n), self.hides, self.maximise)
+
+    def converse(self, case: Case) -> Conversation[Scores]:
+        """Ask for every step at once."""
+        if case.ranking is None:
+            raise Undefined("there is no ranking to judge")
+        steps = self.steps(case.n)
+        answers = yield self.objective(case.n).path(case.ranking, steps)
+        return self.describe(case.n, steps, answers[:, case.target].astype(np.float64))
+
+
+class Erasure(PathMetric):
+    """A drop of the output, averaged over fractions of the features (AOPC; DeYoung et al. 2020).
+
+    Fractions that mean the same number of features count each on its own, as the paper's mean does.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, fractions: tuple[float, ...] = (0.01, 0.05, 0.10, 0.20, 0.50)) -> None:
+        """Set the fractions of the features, each in (0, 1]."""
+        self.fractions = tuple(float(fraction) for fraction in fractions)
+        if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
+            raise ValueError(f"fractions must lie in (0, 1], not {list(fractions)}")
+
+    def counts(self, n: int) -> NDArray[np.intp]:
+        """How many features each fraction means, [fractions]: ceil(fraction · n), at least 1."""
+        # Rounding first keeps 0.07 · 100 = 7.000000000000001 from becoming 8.
+        counts = np.ceil(np.round(np.array(self.fractions) * n, 9)).astype(np.intp)
+        return np.maximum(counts, 1)
+
+    def steps(self, n: int) -> NDArray[np.intp]:
+        """The full input and each fraction."""
+        full = 0 if self.hides else n
+        return np.unique(np.append(self.counts(n), full))
+
+    def weights(self, n: int) -> Vector:
+        """1 for the full input, -1/fractions for each fraction."""
+        weights = np.zeros(n + 1)
+        weights[0 if self.hides else n] += 1.0
+        np.add.at(weights, self.counts(n), -1.0 / len(self.fractions))
+        return weights
+
+    def describe(self, n: int, steps: NDArray[np.intp], outputs: Vector) -> Scores:
+        """The mean drop and the drop at each fraction."""
+        output_at = dict(zip(steps.tolist(), outputs.tolist(), strict=True))
+        full = output_at[0 if self.hides else n]
+        drops = [full - output_at[count] for count in self.counts(n).tolist()]
+        values = {self.name: float(np.mean(drops))}
+        for fraction, drop in zip(self.fractions, drops, strict=True):
+            values[f"{self.name}@{fraction:g}"] = drop
+        return Scores(values)
+
+
+class PathCurve(PathMetric):
+    """The whole course of the output from k = 0 to n, and the area under it over k/n by the trapezoid rule."""
+
+    name: ClassVar[str]
+
+    def __init__(self, max_points: int = 50) -> None:
+        """Set how many steps the curve has at most; a text with more features is sampled at evenly spaced k."""
+        if max_points < 1:
+            raise ValueError(f"max_points must be at least 1, not {max_points}")
+        self.max_points = max_points
+
+    def steps(self, n: int) -> NDArray[np.intp]:
+        """Every k, or above `max_points` features `max_points` evenly spaced steps; both ends are included."""
+        if n <= self.max_points:
+            return np.arange(n + 1, dtype=np.intp)
+        return np.round(np.linspace(0, n, self.max_points + 1)).astype(np.intp)
+
+    def weights(self, n: int) -> Vector:
+        """The trapezoid rule's."""
+        steps = self.steps(n)
+        widths = np.diff(steps) / n
+        weights = np.zeros(n + 1)
+        weights[steps[:-1]] += widths / 2
+        weights[steps[1:]] += widths / 2
+        return weights
+
+    def describe(self, n: int, steps: NDArray[np.intp], outputs: Vector) -> Scores:
+        """The area and the curve."""
+        x = steps / n
+        return Scores({self.name: float(np.trapezoid(outputs, x))}, curves={self.name: Curve(x, outputs)})
