@@ -1,0 +1,346 @@
+"""Results on disk: one folder for each cell, named by its key, written whole or not at all.
+
+    <results>/<task>/<model>/<explainer>-<key>/
+        cell.json           protocol, explainer, counts, accuracy, cost
+        config.json         the resolved configuration of the run
+        environment.json    versions, machine, threads
+        examples.parquet    a row for each example: label, target, features, logits, cost
+        attributions.parquet, scores.parquet, curves.parquet, answers.parquet
+        checksums.json      SHA-256 of every other file
+    <results>/.partial/<key>/<first>-<last>/    finished shards of a cell that is not finished
+    <results>/.damaged/     what was found damaged and set aside
+
+Results are data: JSON and Parquet, nothing that runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assay.benchmark.evaluation import Records
+from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+TABLES = tuple(table.name for table in fields(Records))
+
+
+def digest(content: Any) -> str:
+    """A name for JSON content, the same for equal content: the first 16 digits of its SHA-256."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+class Damaged(Exception):
+    """A stored folder that is not what was written; the message says which file and how."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A finished cell: one explainer under one protocol.
+
+    Attributes:
+        path: its folder.
+        meta: the content of cell.json.
+    """
+
+    path: Path
+    meta: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The hash of protocol and explainer."""
+        return str(self.meta["key"])
+
+    @property
+    def explainer(self) -> str:
+        """The explainer's name."""
+        return str(self.meta["explainer"]["name"])
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """All that must be equal for two numbers to be comparable."""
+        protocol: Mapping[str, Any] = self.meta["protocol"]
+        return protocol
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the tables `examples`, `attributions`, `scores`, `curves` and `answers`."""
+        import pyarrow.parquet as pq
+
+        frame: pd.DataFrame = pq.read_table(self.path / f"{name}.parquet").to_pandas()
+        return frame
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row for each example, perturbation and measure: `value`, and the `reason` where it is NaN."""
+        return self.table("scores")
+
+
+class Store:
+    """The results folder."""
+
+    def __init__(self, root: str | Path) -> None:
+        """Name the folder; nothing is written yet.
+
+        Raises:
+            AssayError: a URL; results are kept in a local folder.
+        """
+        if "://" in str(root):
+            raise AssayError(f"results={root} is a URL; results are kept in a local folder.")
+        self.root = Path(root)
+
+    def prepare(self) -> None:
+        """Make the folder and clear what killed runs left half-written.
+
+        Raises:
+            AssayError: it cannot be written.
+        """
+        try:
+            (self.root / ".partial").mkdir(parents=True, exist_ok=True)
+            probe = self._temporary()
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            raise AssayError(f"The results folder {str(self.root)!r} cannot be written: {error.strerror}.") from error
+        for left in (self.root / ".partial").glob(f"temporary-{socket.gethostname()}-*"):
+            process = int(left.name.split("-")[-2])
+            if not _alive(process):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def cell_path(self, meta: Mapping[str, Any]) -> Path:
+        """Where a cell stands."""
+        protocol, name = meta["protocol"], meta["explainer"]["name"]
+        return (
+            self.root / slug(protocol["task"]["name"]) / slug(protocol["model"]["name"]) / f"{slug(name)}-{meta['key']}"
+        )
+
+    def cells(self) -> list[Cell]:
+        """All finished cells, undamaged or not, by path.
+
+        Raises:
+            AssayError: there is no such folder, or a cell.json is damaged or of an unknown schema.
+        """
+        if not self.root.is_dir():
+            raise AssayError(f"There is no results folder {str(self.root)!r}.")
+        found = []
+        for path in sorted(self.root.glob("*/*/*/cell.json")):
+            try:
+                meta = json.loads(path.read_text("utf-8"))
+                schema = meta["schema"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise AssayError(f"{path} is damaged: {error}. Run the same command again to recompute it.") from error
+            if schema != SCHEMA_VERSION:
+                raise AssayError(f"{path} has schema {schema}; this version of Assay reads schema {SCHEMA_VERSION}.")
+            found.append(Cell(path.parent, meta))
+        return found
+
+    def find(self, meta: Mapping[str, Any]) -> Cell | None:
+        """The finished cell of this protocol and explainer.
+
+        Raises:
+            Damaged: it is there, but not what was written.
+        """
+        path = self.cell_path(meta)
+        if not path.exists():
+            return None
+        verify(path)
+        return Cell(path, json.loads((path / "cell.json").read_text("utf-8")))
+
+    def write(
+        self, meta: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any], records: Records
+    ) -> Cell:
+        """Write a finished cell, in place of an older one if there is one, and drop its shards."""
+        path = self.cell_path(meta)
+        with self._whole(path) as temporary:
+            _write_tables(temporary, records)
+            for name, content in (("cell", meta), ("config", config), ("environment", environment)):
+                _write_json(temporary / f"{name}.json", content)
+        shutil.rmtree(self._partial(meta), ignore_errors=True)
+        return Cell(path, meta)
+
+    def write_shard(self, meta: Mapping[str, Any], first: int, last: int, records: Records) -> None:
+        """Keep the records of the examples from `first` up to but not including `last`."""
+        with self._whole(self.shard_path(meta, first, last)) as temporary:
+            _write_tables(temporary, records)
+
+    def read_shard(self, meta: Mapping[str, Any], first: int, last: int) -> Records | None:
+        """The records of a finished shard; None if it is not there.
+
+        Raises:
+            Damaged: it is there, but not what was written.
+        """
+        import pyarrow.parquet as pq
+
+        path = self.shard_path(meta, first, last)
+        if not path.exists():
+            return None
+        verify(path)
+        return Records(**{name: pq.read_table(path / f"{name}.parquet").to_pylist() for name in TABLES})
+
+    def has_shard(self, meta: Mapping[str, Any], first: int, last: int) -> bool:
+        """Whether a finished shard is there, undamaged.
+
+        Raises:
+            Damaged: it is there, but not what was written.
+        """
+        path = self.shard_path(meta, first, last)
+        if not path.exists():
+            return False
+        verify(path)
+        return True
+
+    def drop_shards(self, meta: Mapping[str, Any]) -> None:
+        """Forget the finished shards of a cell."""
+        shutil.rmtree(self._partial(meta), ignore_errors=True)
+
+    def set_aside(self, path: Path) -> Path:
+        """Move a damaged folder out of the way; where to."""
+        target = self.root / ".damaged" / f"{path.name}-{uuid.uuid4().hex[:8]}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        return target
+
+    def shard_path(self, meta: Mapping[str, Any], first: int, last: int) -> Path:
+        """Where a shard stands."""
+        return self._partial(meta) / f"{first:06d}-{last:06d}"
+
+    def _partial(self, meta: Mapping[str, Any]) -> Path:
+        return self.root / ".partial" / str(meta["key"])
+
+    def _temporary(self) -> Path:
+        name = f"temporary-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        return self.root / ".partial" / name
+
+    @contextmanager
+    def _whole(self, path: Path) -> Iterator[Path]:
+        """A folder to write into that becomes `path` at the end, with checksums, or nothing if that is not reached."""
+        temporary = self._temporary()
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            sums = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
+            _write_json(temporary / "checksums.json", sums)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.rename(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                old = self._temporary()
+                path.rename(old)
+                temporary.rename(path)
+                shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def verify(path: Path) -> None:
+    """Check every file of a stored folder against its checksum.
+
+    Raises:
+        Damaged: a file is missing, truncated or changed.
+    """
+    try:
+        sums = json.loads((path / "checksums.json").read_text("utf-8"))
+        for name, expected in sums.items():
+            if _checksum(path / name) != expected:
+                raise Damaged(f"{path / name} is not what was written")
+    except (OSError, ValueError, AttributeError) as error:
+        raise Damaged(f"{path} is damaged: {error}") from error
+
+
+def slug(name: str) -> str:
+    """A name that is safe as a folder's."""
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name).lstrip(".") or "_"
+
+
+def _schema(name: str) -> pa.Schema:
+    import pyarrow as pa
+
+    text, number, count = pa.string(), pa.float64(), pa.int64()
+    columns: dict[str, dict[str, pa.DataType]] = {
+        "examples": {
+            "example": text,
+            "label": count,
+            "predicted": count,
+            "target": count,
+            "features": pa.list_(text),
+            "segments": pa.list_(count),
+            "positions": pa.list_(count),
+            "rationale": pa.list_(pa.bool_()),
+            "logits": pa.list_(pa.float32()),
+            "truncated": count,
+            "forward_rows": number,
+            "forward_tokens": number,
+            "backward_rows": number,
+            "backward_tokens": number,
+            "seconds": number,
+        },
+        "attributions": {
+            "example": text,
+            "draw": count,
+            "metric": text,
+            "perturbation": text,
+            "scores": pa.list_(number),
+            "signed": pa.bool_(),
+            "reason": text,
+        },
+        "scores": {"example": text, "perturbation": text, "metric": text, "value": number, "reason": text},
+        "curves": {
+            "example": text,
+            "perturbation": text,
+            "metric": text,
+            "x": pa.list_(number),
+            "y": pa.list_(number),
+        },
+        "answers": {
+            "example": text,
+            "perturbation": text,
+            "n": count,
+            "keep": pa.binary(),
+            "logits": pa.list_(pa.float32()),
+        },
+    }
+    return pa.schema(list(columns[name].items()))
+
+
+def _write_tables(folder: Path, records: Records) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for name in TABLES:
+        table = pa.Table.from_pylist(getattr(records, name), schema=_schema(name))
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, default=list) + "\n", "utf-8")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
