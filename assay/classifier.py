@@ -222,9 +222,19 @@ class Classifier:
         rows = len(batch.input_ids) if embeddings is None else len(embeddings)
         copies = rows // len(batch.input_ids)
         inputs = {name: value.repeat(copies, 1) for name, value in batch.model_inputs.items()}
-        logits = self._forward(batch.input_ids if embeddings is None else None, embeddings, inputs, None).float()
+        if self._reads_last_token and batch.attention_mask is not None:
+            logits = self._forward_by_length(self.embeddings(batch) if embeddings is None else embeddings, inputs)
+        else:
+            logits = self._forward(batch.input_ids if embeddings is None else None, embeddings, inputs, None)
         target = target.repeat(copies)
-        return transform(logits, batch.output).gather(1, target[:, None]).squeeze(1)
+        return transform(logits.float(), batch.output).gather(1, target[:, None]).squeeze(1)
+
+    def read_token(self, batch: Batch) -> Tensor:
+        """The place of the token whose state the class is read off, [batch]: the first, or a decoder's last."""
+        count = torch.full_like(batch.input_ids[:, 0], batch.input_ids.shape[1])
+        if batch.attention_mask is not None:
+            count = batch.attention_mask.sum(1)
+        return count - 1 if self._reads_last_token else torch.zeros_like(count)
 
     def attentions(self, batch: Batch) -> list[Tensor]:
         """Each layer's attention, [batch, heads, tokens, tokens]; a row sums to 1 over the tokens it attends to.
@@ -233,7 +243,8 @@ class Classifier:
             AssayError: an architecture that does not report its attention.
         """
         with self.eager_attention():
-            layers = self._call(input_ids=batch.input_ids, output_attentions=True, **batch.model_inputs).attentions
+            outputs = self._call(input_ids=batch.input_ids, output_attentions=True, **batch.model_inputs)
+        layers = getattr(outputs, "attentions", None)
         if not layers or any(layer is None for layer in layers):
             raise AssayError(f"{self.name} ({type(self.model).__name__}) does not report its attention weights.")
         return list(layers)
@@ -273,6 +284,18 @@ class Classifier:
         with self._autocast(dtype or self.dtype), _quiet():
             logits: Tensor = self._call(input_ids=ids, inputs_embeds=embeddings, **inputs).logits
         return logits
+
+    def _forward_by_length(self, embeddings: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Logits of padded rows, those of one length at a time: in embeddings a decoder cannot see where a row ends."""
+        mask = inputs["attention_mask"]
+        lengths = mask.sum(1)
+        logits, places = [], []
+        for length in sorted(set(lengths.tolist())):
+            (chosen,) = (lengths == length).nonzero(as_tuple=True)
+            rest = {name: value[chosen, :length] for name, value in inputs.items() if value is not mask}
+            logits.append(self._forward(None, embeddings[chosen, :length], rest, None))
+            places.append(chosen)
+        return torch.cat(logits)[torch.cat(places).argsort()]
 
     def _call(self, **inputs: Any) -> Any:
         given = {name: value for name, value in inputs.items() if value is not None}
@@ -359,7 +382,7 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back the notice that padding cannot be seen in embeddings: rows without padding are all that is passed."""
-    logger = logging.getLogger("transformers.modeling_layers")
+    logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
