@@ -1,0 +1,76 @@
+"""Conversations run against a made-up function in place of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.conversation import Answer, Case, Conversation, Feature, Keep, Objective, generator
+
+SetFunction = Callable[[Keep], NDArray[np.floating]]  # [queries, n] -> the target's output, [queries]
+TARGET = 1
+
+
+@dataclass
+class Transcript:
+    """What one conversation said: its result, and every round of questions."""
+
+    result: Any
+    rounds: list[Keep]
+
+    @property
+    def rows(self) -> int:
+        return sum(len(keep) for keep in self.rounds)
+
+
+def make_case(n: int, seed: int = 0, objective: Objective | None = None, segments: Sequence[int] | None = None) -> Case:
+    """A case of n made-up words; with `segments`, of a pair."""
+    segments = [0] * n if segments is None else segments
+    places = [list(segments[:index]).count(segment) for index, segment in enumerate(segments)]
+    features = tuple(Feature(f"word{i}", *key) for i, key in enumerate(zip(segments, places, strict=True)))
+    return Case(f"case{n}", features, TARGET, generator(seed, n), objective=objective)
+
+
+def run(conversation: Conversation[Any], function: SetFunction) -> Transcript:
+    """Answer a conversation until it returns."""
+    return pool([conversation], [function])[0][0]
+
+
+def pool(conversations: Sequence[Conversation[Any]], functions: Sequence[SetFunction]) -> tuple[list[Transcript], int]:
+    """Run conversations side by side as an engine does; also count how many calls of a pooled model that takes."""
+    transcripts = [Transcript(None, []) for _ in conversations]
+    waiting: dict[int, Keep] = {}
+
+    def go_on(index: int, answer: Answer | None) -> None:
+        try:
+            waiting[index] = conversations[index].send(answer)  # type: ignore[arg-type]
+            transcripts[index].rounds.append(waiting[index])
+        except StopIteration as stop:
+            transcripts[index].result = stop.value
+
+    for index in range(len(conversations)):
+        go_on(index, None)
+    calls = 0
+    while waiting:
+        calls += 1
+        asked, waiting = waiting, {}
+        for index, keep in asked.items():
+            go_on(index, answers(functions[index](keep)))
+    return transcripts, calls
+
+
+def answers(outputs: NDArray[np.floating]) -> Answer:
+    """The target's outputs as a classifier of three classes would answer, [queries, 3]."""
+    answer = np.full((len(outputs), 3), 99.0, dtype=np.float32)
+    answer[:, TARGET] = outputs
+    return answer
+
+
+def table(values: NDArray[np.floating]) -> SetFunction:
+    """The set function whose value for a set is listed at the number that the set's bits spell, [2^n]."""
+    bits = 1 << np.arange(int(np.log2(len(values))))
+    return lambda keep: values[keep @ bits]
