@@ -2,95 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from assay.benchmark.bootstrap import (
+    UNDEFINED,
+    Estimate,
+    Floats,
+    bootstrap,
+    estimate,
+    mean_interval,
+    mean_intervals,
+    sign,
+    skill_interval,
+    skills,
+)
 from assay.benchmark.store import Cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "CONTROLS",
+    "GRID",
+    "Estimate",
+    "mean_curves",
+    "mean_interval",
+    "overall",
+    "skill_interval",
+    "summarise",
+]
 
 CONTROLS = ("random", "oracle")
-RESAMPLES = 2000
 GRID = np.linspace(0.0, 1.0, 51)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over examples with a bootstrap 95 % interval (percentile method; Efron 1979)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
-
-
-@lru_cache(maxsize=4)
-def _weights(count: int) -> Floats:
-    """How often each bootstrap sample holds each example, [resamples, count]; the same for all cells of that size."""
-    rng = np.random.default_rng(0)
-    drawn = (np.bincount(rng.integers(0, count, size=count), minlength=count) for _ in range(RESAMPLES))
-    return np.stack(list(drawn)).astype(np.float64)
-
-
-def _means(values: Floats) -> tuple[Floats, Floats]:
-    """Means over the examples that are defined in every row of `values`, [rows], and in each resample, [resamples, rows]."""
-    defined = np.isfinite(values).all(axis=0)
-    filled = np.where(defined, values, 0.0)
-    weights = _weights(values.shape[1])
-    with np.errstate(invalid="ignore"):
-        point = filled.sum(axis=1) / defined.sum()
-        samples = (weights @ filled.T) / (weights @ defined)[:, None]
-    return point, samples
-
-
-def _estimate(point: float, samples: Floats) -> Estimate:
-    samples = samples[np.isfinite(samples)]
-    if not np.isfinite(point) or not len(samples):
-        return UNDEFINED
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return Estimate(point, float(low), float(high))
-
-
-def mean_interval(values: Floats) -> Estimate:
-    """The mean of the defined values, [examples], and its interval; NaN where there is none."""
-    if not len(values):
-        return UNDEFINED
-    point, samples = _means(values[None, :])
-    return _estimate(float(point[0]), samples[:, 0])
-
-
-def skill_interval(values: Floats, random: Floats, oracle: Floats) -> Estimate:
-    """Skill = (score − random) / (oracle − random): 0 is chance, 1 the best ranking that was found.
-
-    A ratio of means over the examples on which all three are defined; the bootstrap draws examples, so the three stay
-    paired. NaN where the oracle does not beat chance, because there is then no scale to read a score on.
-
-    Args:
-        values: [examples], the method's scores.
-        random: [examples], those of the control `random`.
-        oracle: [examples], those of the control `oracle`.
-    """
-    if not len(values):
-        return UNDEFINED
-    point, samples = _means(np.stack([values, random, oracle]))
-
-    def ratio(means: Floats) -> Floats:
-        room = means[..., 2] - means[..., 1]
-        usable = np.abs(room) > 1e-9
-        result: Floats = np.divide(means[..., 0] - means[..., 1], room, out=np.full_like(room, np.nan), where=usable)
-        return result
-
-    return _estimate(float(ratio(point[None, :])[0]), ratio(samples))
 
 
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -99,66 +46,80 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     Columns: `key`, `protocol` (the protocol's key), `task`, `model`, `explainer`, `metric`, `perturbation`,
     `direction`, `headline`, `mean`, `ci_low`, `ci_high`, `n` (examples with a value), `undefined` (without), `skill`,
     `skill_low`, `skill_high`, `rank` (1 is best, within protocol, perturbation and measure; the controls `random` and
-    `oracle` have none) and the mean cost of an example: `forward_rows`, `forward_tokens`, `backward_rows`,
-    `backward_tokens` and `seconds`.
+    `oracle` have none, nor have measures without a direction) and the mean cost of an example: `forward_rows`,
+    `forward_tokens`, `backward_rows`, `backward_tokens` and `seconds`.
     """
     import pandas as pd
 
     rows = []
-    controls = {(cell.meta["protocol_key"], cell.explainer): cell for cell in cells}
-    for cell in cells:
-        cost = cell.meta["cost"]
-        own = _by_example(cell)
-        floor = _by_example(controls.get((cell.meta["protocol_key"], "random")))
-        ceiling = _by_example(controls.get((cell.meta["protocol_key"], "oracle")))
-        for (perturbation, measure), values in own.items():
+    for judged in _judge(cells):
+        cell, table = judged.cell, judged.table
+        means = mean_intervals(table.values)
+        counts = np.isfinite(table.values).sum(axis=0)
+        for place, (perturbation, measure) in enumerate(table.columns):
             about = cell.meta["measures"][measure]
-            estimate = mean_interval(values.to_numpy(dtype=np.float64))
-            skill = UNDEFINED
-            key = (perturbation, measure)
-            if key in floor and key in ceiling:
-                order = values.index
-                paired = [series.reindex(order).to_numpy(np.float64) for series in (values, floor[key], ceiling[key])]
-                skill = skill_interval(*paired)
+            relative = judged.mean_skill([place])
             rows.append(
                 {
-                    "key": cell.key,
-                    "protocol": cell.meta["protocol_key"],
-                    "task": cell.protocol["task"]["name"],
-                    "model": cell.protocol["model"]["name"],
-                    "explainer": cell.explainer,
+                    **_names(cell),
                     "metric": measure,
                     "perturbation": perturbation,
                     "direction": about["direction"],
                     "headline": about["headline"],
-                    "mean": estimate.mean,
-                    "ci_low": estimate.low,
-                    "ci_high": estimate.high,
-                    "n": int(values.notna().sum()),
-                    "undefined": int(values.isna().sum()),
-                    "skill": skill.mean,
-                    "skill_low": skill.low,
-                    "skill_high": skill.high,
-                    **cost,
+                    "mean": means[place].mean,
+                    "ci_low": means[place].low,
+                    "ci_high": means[place].high,
+                    "n": int(counts[place]),
+                    "undefined": int(len(table.values) - counts[place]),
+                    "skill": relative.mean,
+                    "skill_low": relative.low,
+                    "skill_high": relative.high,
+                    **cell.meta["cost"],
                 }
             )
     frame = pd.DataFrame(rows)
-    if not len(frame):
-        return frame
-    better = frame["mean"].where(frame["direction"] == "lower", -frame["mean"])
-    better = better.where(~frame["explainer"].isin(CONTROLS))
-    frame["rank"] = better.groupby([frame["protocol"], frame["perturbation"], frame["metric"]]).rank(method="min")
+    if len(frame):
+        frame["rank"] = _rank(frame, frame["mean"] * frame["direction"].map(sign), ["metric"])
     return frame
 
 
-def _by_example(cell: Cell | None) -> dict[tuple[str, str], pd.Series[float]]:
-    """The values of a cell by perturbation and measure, each indexed by example."""
-    if cell is None:
-        return {}
-    return {
-        (str(perturbation), str(measure)): group.set_index("example")["value"]
-        for (perturbation, measure), group in cell.scores.groupby(["perturbation", "metric"], sort=False)
-    }
+def overall(cells: Sequence[Cell]) -> pd.DataFrame:
+    """A row for each cell and perturbation: the mean of its skills, which is what the leaderboard ranks by.
+
+    The mean is over the headline measures on which the oracle beats chance; a method that lacks one of them has none,
+    so that means over different measures are never compared.
+
+    Columns: `key`, `protocol`, `task`, `model`, `explainer`, `perturbation`, `measures` (a tuple), `skill`,
+    `skill_low`, `skill_high`, `n` (the fewest examples that one of the skills stands on) and `rank` (1 is best; the
+    controls have none).
+    """
+    import pandas as pd
+
+    everyone = list(_judge(cells))
+    scales = {_protocol(judged.cell): judged.scales() for judged in everyone if judged.cell.explainer == "oracle"}
+    rows = []
+    for judged in everyone:
+        table = judged.table
+        for perturbation in dict.fromkeys(name for name, _ in table.columns):
+            wanted = [column for column in scales.get(_protocol(judged.cell), ()) if column[0] == perturbation]
+            places = [table.columns.index(column) for column in wanted if column in table.columns]
+            whole = len(wanted) > 0 and len(places) == len(wanted)
+            mean = judged.mean_skill(places) if whole else UNDEFINED
+            rows.append(
+                {
+                    **_names(judged.cell),
+                    "perturbation": perturbation,
+                    "measures": tuple(measure for _, measure in wanted),
+                    "skill": mean.mean,
+                    "skill_low": mean.low,
+                    "skill_high": mean.high,
+                    "n": int(np.isfinite(table.values[:, places]).sum(axis=0).min()) if whole else 0,
+                }
+            )
+    frame = pd.DataFrame(rows)
+    if len(frame):
+        frame["rank"] = _rank(frame, frame["skill"], [])
+    return frame
 
 
 def mean_curves(cell: Cell) -> pd.DataFrame:
@@ -172,20 +133,96 @@ def mean_curves(cell: Cell) -> pd.DataFrame:
     frames = []
     for (perturbation, metric), group in cell.table("curves").groupby(["perturbation", "metric"], sort=False):
         curves = np.stack([np.interp(GRID, x, y) for x, y in zip(group["x"], group["y"], strict=True)])
-        low, high = np.percentile(_weights(len(curves)) @ curves / len(curves), [2.5, 97.5], axis=0)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "perturbation": perturbation,
-                    "metric": metric,
-                    "x": GRID,
-                    "mean": curves.mean(axis=0),
-                    "low": low,
-                    "high": high,
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=_CURVE_COLUMNS)
+        mean, samples = bootstrap(curves)
+        low, high = np.percentile(samples, [2.5, 97.5], axis=0) if len(curves) > 1 else np.full((2, len(GRID)), np.nan)
+        about = {"perturbation": perturbation, "metric": metric}
+        frames.append(pd.DataFrame({**about, "x": GRID, "mean": mean, "low": low, "high": high}))
+    columns = ["perturbation", "metric", "x", "mean", "low", "high"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-_CURVE_COLUMNS = ["perturbation", "metric", "x", "mean", "low", "high"]
+@dataclass(frozen=True)
+class _Table:
+    """The values of a cell, [examples, columns]; a column is a perturbation and a measure."""
+
+    examples: pd.Index[Any]
+    columns: list[tuple[str, str]]
+    values: Floats
+
+    @classmethod
+    def of(cls, cell: Cell) -> _Table:
+        scores = cell.scores
+        columns = list(dict.fromkeys(zip(scores["perturbation"], scores["metric"], strict=True)))
+        wide = scores.pivot(index="example", columns=["perturbation", "metric"], values="value")
+        return cls(wide.index, columns, wide.reindex(columns=columns).to_numpy(np.float64))
+
+    def like(self, other: _Table) -> Floats:
+        """The values of the examples and columns of `other`; NaN where they are not known here."""
+        rows = self.examples.get_indexer(other.examples)
+        found = np.full(other.values.shape, np.nan)
+        for place, column in enumerate(other.columns):
+            if column in self.columns:
+                values = self.values[:, self.columns.index(column)]
+                found[:, place] = np.where(rows >= 0, values[rows], np.nan)
+        return found
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A cell beside its controls: the skill of each column, [columns], and its resamples, [resamples, columns]."""
+
+    cell: Cell
+    table: _Table
+    skill: Floats
+    samples: Floats
+
+    def mean_skill(self, places: list[int]) -> Estimate:
+        """The mean of the skills of some columns; NaN where one of them has none."""
+        return estimate(self.skill[places].mean(), self.samples[:, places].mean(axis=1))
+
+    def scales(self) -> list[tuple[str, str]]:
+        """The headline columns that have a skill."""
+        return [
+            column
+            for column, skill in zip(self.table.columns, self.skill, strict=True)
+            if np.isfinite(skill) and self.cell.meta["measures"][column[1]]["headline"]
+        ]
+
+
+def _judge(cells: Sequence[Cell]) -> Iterator[_Judged]:
+    controls: dict[tuple[str, str], _Table] = {}
+    # If a control was run with several settings, the first by key is the one that scores are read against.
+    for cell in sorted((cell for cell in cells if cell.explainer in CONTROLS), key=lambda cell: cell.key):
+        controls.setdefault((_protocol(cell), cell.explainer), _Table.of(cell))
+    for cell in cells:
+        table = _Table.of(cell)
+        if not table.values.size:
+            continue
+        beside = [
+            controls[_protocol(cell), name].like(table)
+            if (_protocol(cell), name) in controls
+            else np.full(table.values.shape, np.nan)
+            for name in CONTROLS
+        ]
+        better = np.array([sign(cell.meta["measures"][measure]["direction"]) for _, measure in table.columns])
+        yield _Judged(cell, table, *skills(table.values, beside[0], beside[1], better))
+
+
+def _rank(frame: pd.DataFrame, goodness: pd.Series[float], within: list[str]) -> pd.Series[float]:
+    competing = goodness.where(~frame["explainer"].isin(CONTROLS))
+    groups = [frame[name] for name in ("protocol", "perturbation", *within)]
+    return competing.groupby(groups).rank(method="min", ascending=False)
+
+
+def _names(cell: Cell) -> dict[str, str]:
+    return {
+        "key": cell.key,
+        "protocol": _protocol(cell),
+        "task": str(cell.protocol["task"]["name"]),
+        "model": str(cell.protocol["model"]["name"]),
+        "explainer": cell.explainer,
+    }
+
+
+def _protocol(cell: Cell) -> str:
+    return str(cell.meta["protocol_key"])
