@@ -256,10 +256,27 @@ class Classifier:
         if before != "eager":
             self.model.set_attn_implementation("eager")
         try:
-            yield
+            with self._no_hooks_left():
+                yield
         finally:
             if before != "eager":
                 self.model.set_attn_implementation(before)
+
+    @contextmanager
+    def _no_hooks_left(self) -> Iterator[None]:
+        """Take off what transformers hangs into the layers, for good, when attention is first asked for."""
+        installed = "_output_capturing_hooks_installed"
+        modules = list(self.model.modules())
+        hooks = [set(module._forward_hooks) for module in modules]
+        marked = [getattr(module, installed, False) for module in modules]
+        try:
+            yield
+        finally:
+            for module, known, mark in zip(modules, hooks, marked, strict=True):
+                for hook in set(module._forward_hooks) - known:
+                    del module._forward_hooks[hook]
+                if not mark and hasattr(module, installed):
+                    delattr(module, installed)
 
     @cached_property
     def _takes_segments(self) -> bool:
