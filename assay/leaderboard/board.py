@@ -1,0 +1,107 @@
+"""A board: all cells of one protocol, beside each other. Nothing on a page or in a file is averaged across boards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assay.benchmark.store import Cell
+from assay.benchmark.summary import CONTROLS, overall, summarise
+from assay.leaderboard.protocols import differences, distinct_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COSTS = ("forward_rows", "forward_tokens", "backward_rows", "backward_tokens", "seconds")
+
+
+@dataclass(frozen=True)
+class Board:
+    """The cells of one protocol.
+
+    Attributes:
+        key: the protocol's key.
+        protocol: all that it fixes.
+        cells: one for each explainer, by name.
+        names: of the cells, told apart by their settings where two explainers share a name.
+        scores: as `summarise` gives them, with the column `name`.
+        skills: as `overall` gives them, with the column `name`.
+        differences: from the other boards of the same task and model: by dotted path, the values on each of
+            `siblings`; empty if there is no other.
+        siblings: the keys of the boards of the same task and model, this one's included.
+    """
+
+    key: str
+    protocol: Mapping[str, Any]
+    cells: Sequence[Cell]
+    names: Sequence[str]
+    scores: pd.DataFrame
+    skills: pd.DataFrame
+    differences: Mapping[str, Sequence[str]]
+    siblings: Sequence[str]
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.protocol["task"]["name"])
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return str(self.protocol["model"]["name"])
+
+    @property
+    def perturbations(self) -> list[str]:
+        """The ways of hiding that have scores, in the protocol's order."""
+        present = set(self.scores["perturbation"])
+        return [name for name in self.protocol["perturbations"] if name in present]
+
+    def named(self) -> list[tuple[str, Cell]]:
+        """The cells with their names."""
+        return list(zip(self.names, self.cells, strict=True))
+
+    def measures(self, perturbation: str) -> list[str]:
+        """The headline measures that judge an attribution; its cost stands apart."""
+        shown = self.scores[(self.scores["perturbation"] == perturbation) & self.scores["headline"]]
+        return [measure for measure in dict.fromkeys(shown["metric"]) if measure not in COSTS]
+
+    def standing(self, perturbation: str) -> pd.DataFrame:
+        """The rows of `skills` for one way of hiding, the best method first; those without a rank last, by name."""
+        rows = self.skills[self.skills["perturbation"] == perturbation]
+        return rows.sort_values(["rank", "name"], na_position="last")
+
+
+def boards(cells: Sequence[Cell]) -> list[Board]:
+    """Group cells by protocol, in the order of task, model and key."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(str(cell.meta["protocol_key"]), []).append(cell)
+    subjects: dict[tuple[str, str], list[str]] = {}
+    for key, group in sorted(groups.items()):
+        subjects.setdefault(_subject(group[0]), []).append(key)
+    found = []
+    for _, keys in sorted(subjects.items()):
+        differing = differences([groups[key][0].protocol for key in keys])
+        found += [_board(key, groups[key], differing, keys) for key in keys]
+    return found
+
+
+def is_control(cell: Cell) -> bool:
+    """Whether a cell is the floor or the ceiling that others are read against."""
+    return cell.explainer in CONTROLS
+
+
+def _board(key: str, group: list[Cell], differing: Mapping[str, Sequence[str]], siblings: list[str]) -> Board:
+    cells = sorted(group, key=lambda cell: (cell.explainer, cell.key))
+    names = distinct_names([cell.meta["explainer"] for cell in cells])
+    by_key = {cell.key: name for name, cell in zip(names, cells, strict=True)}
+    scores, skills = summarise(cells), overall(cells)
+    for frame in (scores, skills):
+        if len(frame):
+            frame["name"] = frame["key"].map(by_key)
+    return Board(key, cells[0].protocol, cells, names, scores, skills, differing, siblings)
+
+
+def _subject(cell: Cell) -> tuple[str, str]:
+    return str(cell.protocol["task"]["name"]), str(cell.protocol["model"]["name"])

@@ -1,0 +1,87 @@
+"""Mean deletion and insertion curves with bands, as the paths of a small SVG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.benchmark.summary import mean_curves
+from assay.leaderboard.board import Board
+from assay.leaderboard.text import clean, number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 40
+
+
+@dataclass(frozen=True)
+class Line:
+    """One explainer's curve."""
+
+    name: str
+    path: str
+    band: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One measure's curves: lines by explainer and the ticks of both axes, as (place, text)."""
+
+    measure: str
+    direction: str
+    lines: list[Line]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+
+
+def charts(board: Board, perturbation: str) -> list[Chart]:
+    """A chart for each measure that has curves; the lines in the order of `Board.names`."""
+    curves: dict[str, dict[str, pd.DataFrame]] = {}
+    for name, cell in board.named():
+        frame = mean_curves(cell)
+        for metric, curve in frame[frame["perturbation"] == perturbation].groupby("metric", sort=False):
+            curves.setdefault(str(metric), {})[name] = curve
+    directions = dict(zip(board.scores["metric"], board.scores["direction"], strict=True))
+    return [_chart(metric, directions.get(metric, "none"), by_name) for metric, by_name in curves.items()]
+
+
+def _chart(metric: str, direction: str, curves: dict[str, pd.DataFrame]) -> Chart:
+    values = np.concatenate([curve[["mean", "low", "high"]].to_numpy(np.float64).ravel() for curve in curves.values()])
+    bottom, top, ticks = _range(values[np.isfinite(values)])
+
+    def place(x: NDArray[np.float64], y: NDArray[np.float64]) -> list[tuple[float, float]]:
+        across = LEFT + x * (WIDTH - LEFT - RIGHT)
+        down = TOP + (top - y) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
+        return list(zip(across.tolist(), down.tolist(), strict=True))
+
+    lines = []
+    for name, curve in curves.items():
+        x, mean, low, high = (curve[column].to_numpy(np.float64) for column in ("x", "mean", "low", "high"))
+        whole = bool(np.isfinite(low).all() and np.isfinite(high).all())
+        band = _path([*place(x, high), *reversed(place(x, low))]) + "Z" if whole else ""
+        lines.append(Line(name, _path(place(x, mean)), band))
+    x_ticks = [(place(np.array([tick]), np.array([bottom]))[0][0], f"{tick:.0%}") for tick in (0, 0.25, 0.5, 0.75, 1)]
+    y_ticks = [(place(np.array([0.0]), np.array([tick]))[0][1], number(tick, 2)) for tick in ticks]
+    return Chart(clean(metric, 60), direction, lines, x_ticks, y_ticks)
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float, list[float]]:
+    """Bottom, top and ticks of the y axis; 0 to 1 where all values lie there, because probabilities do."""
+    if not len(values) or (values.min() >= -1e-9 and values.max() <= 1 + 1e-9):
+        return 0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]
+    bottom, top = float(values.min()), float(values.max())
+    rough = max(top - bottom, 1e-6) / 4
+    power = 10.0 ** np.floor(np.log10(rough))
+    step = power * next(factor for factor in (1, 2, 5, 10) if factor * power >= rough)
+    first, last = np.floor(bottom / step), np.ceil(top / step)
+    ticks = [float(step * one) for one in np.arange(first, last + 1)]
+    return ticks[0], ticks[-1] if len(ticks) > 1 else ticks[0] + step, ticks
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)

@@ -1,0 +1,162 @@
+"""The leaderboard as data: CSV, JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from assay.leaderboard.board import COSTS, Board
+from assay.leaderboard.tables import Row, Score, Table, make_table
+from assay.leaderboard.text import clean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "protocol",
+    "task",
+    "model",
+    "explainer",
+    "metric",
+    "perturbation",
+    "direction",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "n",
+    "undefined",
+    "skill",
+    "skill_low",
+    "skill_high",
+    "rank",
+    *COSTS,
+)
+MEAN_SKILL = "mean_skill"
+
+
+def rows(boards: Sequence[Board]) -> pd.DataFrame:
+    """A row for each task, model, explainer, metric and perturbation, in the order of `COLUMNS`.
+
+    What the leaderboard ranks by stands among the metrics as `mean_skill`.
+    """
+    import pandas as pd
+
+    frames = []
+    for board in boards:
+        if not len(board.scores):
+            continue
+        costs = {cell.key: cell.meta["cost"] for cell in board.cells}
+        examples = board.skills["key"].map({cell.key: cell.meta["counts"]["examples"] for cell in board.cells})
+        ranked = board.skills.assign(
+            metric=MEAN_SKILL,
+            direction="higher",
+            mean=board.skills["skill"],
+            ci_low=board.skills["skill_low"],
+            ci_high=board.skills["skill_high"],
+            undefined=examples - board.skills["n"],
+            **{cost: board.skills["key"].map({key: spent[cost] for key, spent in costs.items()}) for cost in COSTS},
+        )
+        for frame in (board.scores, ranked[ranked["measures"].map(len) > 0]):
+            frames.append(frame.assign(explainer=frame["name"]))
+    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    return whole[list(COLUMNS)]
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """The rows as CSV; a name that a spreadsheet would take for a formula gets an apostrophe before it."""
+    safe = table.copy()
+    for name in ("task", "model", "explainer", "metric", "perturbation"):
+        safe[name] = [_no_formula(str(value)) for value in safe[name]]
+    safe["rank"] = safe["rank"].astype("Int64")
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def as_json(table: pd.DataFrame, boards: Sequence[Board]) -> str:
+    """The rows as JSON, with every protocol spelled out; what is undefined is null."""
+    content = {
+        "protocols": {
+            board.key: {
+                **board.protocol,
+                "differs_from_others_of_task_and_model": board.differences,
+                "others_of_task_and_model": [key for key in board.siblings if key != board.key],
+            }
+            for board in boards
+        },
+        "commands": {board.key: {name: cell.meta["command"] for name, cell in board.named()} for board in boards},
+        "ranked_by": MEAN_SKILL,
+        "rows": [{str(name): value for name, value in row.items()} for row in table.to_dict("records")],
+    }
+    return json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=True) + "\n"
+
+
+def as_markdown(boards: Sequence[Board]) -> str:
+    """A table for each protocol and way of hiding."""
+    parts = ["# Assay leaderboard\n"]
+    parts.append(
+        "Means over examples with 95 % bootstrap intervals. Skill = (score − random) / (oracle − random): 0 is chance, "
+        "1 the best ranking found. Methods are ranked by mean skill, within a protocol and never across two. The best "
+        "method of a column is bold; — means that there is no such result.\n"
+    )
+    for board in boards:
+        parts.append(f"## {_cell(board.task)} × {_cell(board.model)} (protocol {_cell(board.key[:8])})\n")
+        if board.differences:
+            others = ", ".join(_cell(key[:8]) for key in board.siblings if key != board.key)
+            parts.append(f"Not comparable with protocol {others}; they differ in:\n")
+            place = list(board.siblings).index(board.key)
+            for path, values in board.differences.items():
+                parts.append(f"- {_cell(path)}: {_cell(values[place])} here, " + _others(values, place))
+            parts.append("")
+        parts += [_markdown_table(make_table(board, perturbation)) for perturbation in board.perturbations]
+    return "\n".join(parts)
+
+
+def _others(values: Sequence[str], place: int) -> str:
+    return ", ".join(_cell(value) for other, value in enumerate(values) if other != place) + " there"
+
+
+def _markdown_table(table: Table) -> str:
+    headings = [f"{_cell(heading.title)} {heading.arrow}".strip() for heading in table.headings]
+    head = ["#", "explainer", "mean skill ↑", *headings, "rows", "seconds", "n", "undefined"]
+    lines = [
+        f"Features hidden by {_cell(table.perturbation)}:\n",
+        "| " + " | ".join(head) + " |",
+        "|" + "|".join(["--:", ":--", *["--:"] * (len(head) - 2)]) + "|",
+    ]
+    lines += [_markdown_row(row, False) for row in table.methods]
+    lines += [_markdown_row(row, True) for row in table.controls]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(row: Row, control: bool) -> str:
+    name = _cell(row.name)
+    skill = f"{row.skill.text} {row.skill.interval}".strip()
+    undefined = str(row.undefined) if row.present else "—"
+    cells = [row.rank, f"*{name}*" if control else name, skill, *(_markdown_score(score) for score in row.scores)]
+    return "| " + " | ".join([*cells, row.rows.text, row.seconds.text, row.n, undefined]) + " |"
+
+
+def _markdown_score(score: Score) -> str:
+    mean = f"**{score.score.text}**" if score.best else score.score.text
+    return " ".join(part for part in (mean, score.score.interval, f"({score.note})" if score.note else "") if part)
+
+
+def _cell(text: str) -> str:
+    """Data inside Markdown: neither markup nor a new cell."""
+    escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!~" else letter for letter in escaped)
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(name): _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    return content

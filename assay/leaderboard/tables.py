@@ -1,0 +1,194 @@
+"""The rows and columns of a board's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from assay.benchmark.store import Cell
+from assay.benchmark.summary import CONTROLS
+from assay.leaderboard.board import Board, is_control
+from assay.leaderboard.protocols import MISSING
+from assay.leaderboard.text import ARROWS, amount, clean, interval, number, title
+
+# The skill's plot: its width in pixels, and the skills at its ends.
+BAR, BAR_LOW, BAR_HIGH = 120, -0.2, 1.1
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column for one measure."""
+
+    measure: str
+    title: str
+    arrow: str
+    best_first: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number as it is shown, with its interval, and as it is sorted; `sort` is empty where there is none."""
+
+    text: str = MISSING
+    interval: str = ""
+    sort: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measure of one explainer, as a score and as a skill; `note` counts examples where not all have a value."""
+
+    score: Value
+    skill: Value
+    best: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The mean skill on a line from chance to the best ranking: places of its dot and its interval, in pixels."""
+
+    dot: float
+    left: float
+    right: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One explainer."""
+
+    name: str
+    rank: str
+    skill: Value
+    bar: Bar | None
+    scores: list[Score]
+    rows: Value
+    rows_detail: str
+    seconds: Value
+    n: str
+    undefined: int
+    present: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """All explainers under one way of hiding; the controls stand apart, and are there even if they were not run."""
+
+    perturbation: str
+    headings: list[Heading]
+    methods: list[Row]
+    controls: list[Row]
+    skills_of: list[str]
+    ticks: tuple[float, float]
+    explains_itself: bool
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why some values of an explainer are undefined, and for how many examples."""
+
+    explainer: str
+    perturbation: str
+    measure: str
+    reason: str
+    count: int
+
+
+def make_table(board: Board, perturbation: str) -> Table:
+    """The table of one way of hiding, the best method first."""
+    measures = board.measures(perturbation)
+    scores = board.scores[board.scores["perturbation"] == perturbation]
+    by_place = {(row["key"], row["metric"]): row for row in scores.to_dict("records")}
+    directions = dict(zip(scores["metric"], scores["direction"], strict=True))
+    cells = {cell.key: cell for cell in board.cells}
+    standing = board.standing(perturbation).to_dict("records")
+    rows = {row["key"]: _row(row, cells[row["key"]], measures, by_place) for row in standing}
+    controls = []
+    for control in CONTROLS:
+        found = [rows[key] for key in rows if cells[key].explainer == control]
+        controls += found or [_absent(control, len(measures))]
+    return Table(
+        clean(perturbation),
+        [_heading(measure, directions[measure]) for measure in measures],
+        [row for key, row in rows.items() if not is_control(cells[key])],
+        controls,
+        [title(measure) for measure in standing[0]["measures"]] if standing else [],
+        (_across(0.0), _across(1.0)),
+        "tau_loo" in measures and "leave_one_out" in {cell.explainer for cell in board.cells},
+    )
+
+
+def reasons(board: Board) -> list[Reason]:
+    """Every undefined value of the headline measures, counted by reason."""
+    found = []
+    headline = {perturbation: set(board.measures(perturbation)) for perturbation in board.perturbations}
+    for name, cell in board.named():
+        told = cell.scores.dropna(subset=["reason"])
+        for (perturbation, measure, reason), group in told.groupby(["perturbation", "metric", "reason"], sort=False):
+            if measure in headline.get(str(perturbation), ()):
+                shown = clean(perturbation), title(str(measure)), clean(reason)
+                found.append(Reason(clean(name), *shown, len(group)))
+    return found
+
+
+def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place: Mapping[Any, Any]) -> Row:
+    own = [by_place.get((cell.key, measure)) for measure in measures]
+    cost, examples = cell.meta["cost"], int(cell.meta["counts"]["examples"])
+    forward, backward = cost["forward_rows"], cost["backward_rows"]
+    undefined = [int(row["undefined"]) for row in own if row is not None]
+    return Row(
+        name=clean(standing["name"]),
+        rank="" if np.isnan(standing["rank"]) else str(int(standing["rank"])),
+        skill=_value(standing["skill"], standing["skill_low"], standing["skill_high"], digits=2),
+        bar=_bar(standing["skill"], standing["skill_low"], standing["skill_high"]),
+        scores=[_score(row, examples, is_control(cell)) for row in own],
+        rows=Value(amount(forward + backward), "", _sortable(forward + backward)),
+        rows_detail=f"{amount(forward)} forward, {amount(backward)} backward",
+        seconds=Value(amount(cost["seconds"]), "", _sortable(cost["seconds"])),
+        n=f"{examples:,}",
+        undefined=max(undefined, default=0),
+    )
+
+
+def _score(row: Mapping[str, Any] | None, examples: int, control: bool) -> Score:
+    if row is None:
+        return Score(Value(), Value(), False, "")
+    return Score(
+        _value(row["mean"], row["ci_low"], row["ci_high"]),
+        _value(row["skill"], row["skill_low"], row["skill_high"], digits=2),
+        best=row["rank"] == 1 and not control,
+        note=f"n = {row['n']:,}" if row["n"] != examples else "",
+    )
+
+
+def _absent(name: str, measures: int) -> Row:
+    nothing = [Score(Value(), Value(), False, "")] * measures
+    return Row(name, "", Value(), None, nothing, Value(), "", Value(), MISSING, 0, present=False)
+
+
+def _heading(measure: str, direction: str) -> Heading:
+    best_first = "ascending" if direction == "lower" else "descending"
+    return Heading(clean(measure, 60), title(measure), ARROWS.get(direction, ""), best_first)
+
+
+def _value(mean: float, low: float, high: float, digits: int = 3) -> Value:
+    return Value(number(mean, digits), interval(low, high, digits), _sortable(mean))
+
+
+def _sortable(value: float) -> str:
+    return repr(float(value)) if np.isfinite(value) else ""
+
+
+def _bar(skill: float, low: float, high: float) -> Bar | None:
+    if not np.isfinite(skill):
+        return None
+    low, high = (low, high) if np.isfinite(low) and np.isfinite(high) else (skill, skill)
+    return Bar(_across(skill), _across(low), _across(high))
+
+
+def _across(skill: float) -> float:
+    share = (min(max(skill, BAR_LOW), BAR_HIGH) - BAR_LOW) / (BAR_HIGH - BAR_LOW)
+    return round(3 + share * (BAR - 6), 1)

@@ -1,0 +1,57 @@
+"""Numbers and names as a reader sees them. What comes from data is made harmless here, and escaped by the templates."""
+
+from __future__ import annotations
+
+import math
+
+from assay.leaderboard.protocols import MISSING
+
+# Marks that turn the direction of what follows them, and so can make one name look like another.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BREAKS = frozenset("\t\n\r\x0b\x0c\x85\u2028\u2029")
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def clean(text: object, limit: int = 200) -> str:
+    """Text on one line without control characters, clipped to `limit` characters."""
+    whole = str(text)
+    clipped = whole if len(whole) <= limit else whole[: limit - 1] + "…"
+    return "".join(" " if letter in _BREAKS else "\ufffd" if _is_control(letter) else letter for letter in clipped)
+
+
+def _is_control(letter: str) -> bool:
+    return letter in _TURNING or letter < " " or "\x7f" <= letter < "\xa0" or "\ud800" <= letter <= "\udfff"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A score; `—` where there is none, and never a negative zero."""
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return text.removeprefix("-") if not text.strip("-0.,") else text.replace("-", "−")
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """A 95 % interval in brackets; empty where there is none."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def amount(value: float) -> str:
+    """A count or a duration: three digits that matter."""
+    if not math.isfinite(value):
+        return MISSING
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def percent(value: float | None) -> str:
+    """A share, such as an accuracy."""
+    return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def title(name: str) -> str:
+    """A measure's name with spaces."""
+    return clean(name, 60).replace("_", " ")
