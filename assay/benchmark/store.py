@@ -22,7 +22,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.benchmark.evaluation import Records
+from assay.conversation import Cost
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -160,36 +161,42 @@ class Store:
         verify(path)
         return Cell(path, json.loads((path / "cell.json").read_text("utf-8")))
 
+    def finish(
+        self,
+        meta: Mapping[str, Any],
+        config: Mapping[str, Any],
+        environment: Mapping[str, Any],
+        bounds: Sequence[tuple[int, int]],
+    ) -> Cell:
+        """Make a cell of its shards, in place of an older one if there is one, and drop them.
+
+        Args:
+            meta: the content of cell.json; `counts` and `cost` are added from the tables.
+            config: the resolved configuration.
+            environment: versions and machine.
+            bounds: the first example of each shard and the one after its last.
+        """
+        path = self.cell_path(meta)
+        with self._whole(path) as temporary:
+            for name in TABLES:
+                _join([self.shard_path(meta, *pair) / f"{name}.parquet" for pair in bounds], temporary, name)
+            meta = {**meta, **_described(temporary)}
+            for name, content in (("cell", meta), ("config", config), ("environment", environment)):
+                _write_json(temporary / f"{name}.json", content)
+        self.drop_shards(meta)
+        return Cell(path, meta)
+
     def write(
         self, meta: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any], records: Records
     ) -> Cell:
-        """Write a finished cell, in place of an older one if there is one, and drop its shards."""
-        path = self.cell_path(meta)
-        with self._whole(path) as temporary:
-            _write_tables(temporary, records)
-            for name, content in (("cell", meta), ("config", config), ("environment", environment)):
-                _write_json(temporary / f"{name}.json", content)
-        shutil.rmtree(self._partial(meta), ignore_errors=True)
-        return Cell(path, meta)
+        """Write a finished cell in one go."""
+        self.write_shard(meta, 0, len(records.examples), records)
+        return self.finish(meta, config, environment, [(0, len(records.examples))])
 
     def write_shard(self, meta: Mapping[str, Any], first: int, last: int, records: Records) -> None:
         """Keep the records of the examples from `first` up to but not including `last`."""
         with self._whole(self.shard_path(meta, first, last)) as temporary:
             _write_tables(temporary, records)
-
-    def read_shard(self, meta: Mapping[str, Any], first: int, last: int) -> Records | None:
-        """The records of a finished shard; None if it is not there.
-
-        Raises:
-            Damaged: it is there, but not what was written.
-        """
-        import pyarrow.parquet as pq
-
-        path = self.shard_path(meta, first, last)
-        if not path.exists():
-            return None
-        verify(path)
-        return Records(**{name: pq.read_table(path / f"{name}.parquet").to_pylist() for name in TABLES})
 
     def has_shard(self, meta: Mapping[str, Any], first: int, last: int) -> bool:
         """Whether a finished shard is there, undamaged.
@@ -325,6 +332,34 @@ def _write_tables(folder: Path, records: Records) -> None:
     for name in TABLES:
         table = pa.Table.from_pylist(getattr(records, name), schema=_schema(name))
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+
+
+def _join(shards: Sequence[Path], folder: Path, name: str) -> None:
+    """One table of many, a shard at a time, so that memory does not grow with their number."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(folder / f"{name}.parquet", _schema(name), compression="zstd") as writer:
+        for shard in shards:
+            writer.write_table(pq.read_table(shard, schema=_schema(name)))
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """Counts and mean cost of an example, from the tables of a cell."""
+    import pyarrow.parquet as pq
+
+    costs = list(vars(Cost()))
+    examples = pq.read_table(folder / "examples.parquet", columns=["truncated", *costs]).to_pandas()
+    scores = pq.read_table(folder / "scores.parquet", columns=["metric", "reason"]).to_pandas()
+    undefined = scores.loc[scores["reason"].notna(), "metric"].value_counts()
+    return {
+        "counts": {
+            "examples": len(examples),
+            "truncated_examples": int((examples["truncated"] > 0).sum()),
+            "truncated_tokens": int(examples["truncated"].sum()),
+            "undefined": {str(metric): int(count) for metric, count in undefined.items()},
+        },
+        "cost": {name: float(examples[name].mean()) for name in costs},
+    }
 
 
 def _write_json(path: Path, content: Any) -> None:

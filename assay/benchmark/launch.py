@@ -1,0 +1,176 @@
+"""From a command line to jobs: compose and check every one, then hand them to Hydra's launcher."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from assay import registry
+from assay.errors import AssayError, near_matches
+
+SUITES = {"explainer": "all", "metric": "full"}
+"""Names that stand for every member of a group."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """How one job ended: the paths of its cells, or what went wrong."""
+
+    cells: tuple[str, ...] = ()
+    error: str | None = None
+    bad_input: bool = False
+
+
+def launch(
+    config_name: str, job: Callable[[DictConfig], list[str]], arguments: Sequence[str], sweep: bool
+) -> list[Report]:
+    """Run a job, or with `sweep` one for each combination of the values given.
+
+    A job that fails does not stop the others.
+
+    Args:
+        config_name: the primary configuration, `run` or `train`.
+        job: what to do; returns the paths that it made.
+        arguments: Hydra overrides, such as `task=sst2` or `task=sst2,mnli`.
+        sweep: whether commas and an experiment's own parameters make a sweep.
+
+    Raises:
+        AssayError: an override that cannot be understood, or a combination that cannot be composed.
+    """
+    overrides = [_model_by_path(argument) for argument in arguments]
+    for group, suite in SUITES.items():
+        ConfigStore.instance().store(
+            group=group, name=suite, node={"defaults": registry.names(group)}, package="_global_", provider="assay"
+        )
+    with initialize_config_module("assay.conf", job_name="assay", version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        _check(config_name, overrides)
+        # An experiment may ask for a sweep on its own.
+        mode = hydra.get_mode(config_name, list(overrides))
+        if sweep or mode == RunMode.MULTIRUN:
+            batches = hydra.multirun(config_name, _guarded(job), list(overrides), with_log_configuration=False)
+            return [returned.return_value for batch in batches for returned in batch]
+        returned = hydra.run(config_name, _guarded(job), list(overrides), with_log_configuration=False)
+        return [returned.return_value]
+
+
+def _guarded(job: Callable[[DictConfig], list[str]]) -> Callable[[DictConfig], Report]:
+    def guarded(config: DictConfig) -> Report:
+        try:
+            return Report(cells=tuple(job(config)))
+        except AssayError as error:
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+            return Report(error=str(error), bad_input=True)
+        except Exception as error:
+            traceback.print_exc()
+            return Report(error=f"{type(error).__name__}: {error}")
+
+    return guarded
+
+
+def _model_by_path(argument: str) -> str:
+    """Let `model=some/path` stand for `model.path=some/path`: no member of the group has a slash in its name."""
+    key, equals, value = argument.partition("=")
+    return f"model.path={value}" if key == "model" and equals and "/" in value else argument
+
+
+def _check(config_name: str, overrides: Sequence[str]) -> None:
+    """Compose once with every value that is given, so that a misspelt one shows before any job has run."""
+    parser = OverridesParser.create()
+    parsed: list[Override] = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except (OverrideParseException, HydraException) as error:
+            raise AssayError(
+                f"Cannot understand {text!r}. An override is written key=value, for example task=sst2 or task.size=200."
+            ) from error
+    _check_groups(parsed)
+    single = [_first_value(override) for override in parsed]
+    _compose(config_name, single)
+    for place, override in enumerate(parsed):
+        for value in _values(override)[1:]:
+            _compose(config_name, [*single[:place], value, *single[place + 1 :]])
+
+
+def _values(override: Override) -> list[str]:
+    """The override with each of its values alone."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    prefix = str(override.input_line).partition("=")[0]
+    return [f"{prefix}={value}" for value in override.sweep_string_iterator()]
+
+
+def _first_value(override: Override) -> str:
+    return _values(override)[0]
+
+
+def _compose(config_name: str, overrides: list[str]) -> DictConfig:
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    try:
+        return hydra.compose_config(config_name, overrides, run_mode=RunMode.RUN, with_log_configuration=False)
+    except (ConfigCompositionException, MissingConfigException, HydraException) as error:
+        raise AssayError(_explained(config_name, overrides, error)) from error
+
+
+def _check_groups(parsed: Sequence[Override]) -> None:
+    """Check the names chosen from a group against its members."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    for override in parsed:
+        group = override.key_or_group
+        options = hydra.config_loader.get_group_options(group)
+        if not options or override.is_delete():
+            continue
+        for text in _values(override):
+            value = OmegaConf.create([f"x={text.partition('=')[2]}"])[0].removeprefix("x=")
+            for name in value.strip("[]").split(","):
+                name = name.strip().strip("'\"")
+                if name and name not in options and name != "null":
+                    raise AssayError(f"Unknown {group} {name!r}. {near_matches(name, options)}")
+
+
+def _explained(config_name: str, overrides: list[str], error: Exception) -> str:
+    """What was wrong with an override, with near matches for its key."""
+    first = str(error).splitlines()[0]
+    if not first.startswith("Could not override"):
+        return first
+    key = first.split("'")[1]
+    bad = next((text for text in overrides if text.lstrip("+~").partition("=")[0].partition("@")[0] == key), None)
+    rest = [text for text in overrides if text != bad]
+    parent, _, leaf = key.rpartition(".")
+    try:
+        config = _compose(config_name, rest)
+    except AssayError:
+        return first
+    place: Any = OmegaConf.select(config, parent) if parent else config
+    while not isinstance(place, DictConfig) and parent:
+        parent, _, leaf = parent.rpartition(".")
+        place = OmegaConf.select(config, parent) if parent else config
+    known = [str(name) for name in place if name != "hydra"] if isinstance(place, DictConfig) else []
+    where = f"{parent} has no setting" if parent else "There is no setting"
+    hint = near_matches(leaf, known)
+    if parent in ("explainers", "metrics", "perturbations") and leaf in registry.names(parent[:-1]):
+        hint = f"Choose it first: {parent[:-1]}=[{','.join([*known, leaf])}]."
+    return f"{where} {leaf!r}. {hint}"
+
+
+def exit_code(reports: Sequence[Report]) -> int:
+    """0 if every job ended well, 2 if one was given bad input, 1 if one crashed."""
+    if any(report.error and not report.bad_input for report in reports):
+        return 1
+    return 2 if any(report.error for report in reports) else 0

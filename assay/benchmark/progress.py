@@ -1,0 +1,97 @@
+"""What a run says while it goes on: a bar with rates on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+console = Console(highlight=False, soft_wrap=True)
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def say(text: str) -> None:
+    """Print a line, above the bar if there is one."""
+    console.print(text, markup=False)
+
+
+class Progress:
+    """Counts explanations that are finished, with metrics and all."""
+
+    def __init__(self, total: int) -> None:
+        """Begin with nothing done out of `total`."""
+        self._total = total
+        self._done = 0
+        self._skipped = 0
+        self._rows_before = 0
+        self._rows_now: Callable[[], int] = lambda: 0
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("explanations", total=total, rate="")
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if kind is None and self._done > self._skipped:
+            seconds = time.monotonic() - self._started
+            say(
+                f"{self._done - self._skipped} explanations in {_duration(seconds)}: "
+                f"{self._rows():,} distinct rows answered, {self._rows() / max(seconds, 1e-9):,.0f} a second."
+            )
+
+    def watch(self, rows: Callable[[], int]) -> None:
+        """Count the rows of the next shard's engine from here on."""
+        self._rows_before += self._rows_now()
+        self._rows_now = rows
+
+    def skip(self, count: int) -> None:
+        """Count explanations that were finished before."""
+        self._skipped += count
+        self._done += count
+        self._bar.update(self._task, completed=self._done)
+
+    def advance(self) -> None:
+        """Count one more."""
+        self._done += 1
+        now = time.monotonic()
+        if console.is_terminal:
+            rate = f"{self._rows() / max(now - self._started, 1e-9):,.0f} rows/s"
+            self._bar.update(self._task, completed=self._done, rate=rate)
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            elapsed = now - self._started
+            fresh = self._done - self._skipped
+            left = elapsed / fresh * (self._total - self._done)
+            say(
+                f"{self._done} of {self._total} explanations, {self._rows() / elapsed:,.0f} rows/s, "
+                f"{_duration(left)} left"
+            )
+
+    def _rows(self) -> int:
+        return self._rows_before + self._rows_now()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,97 @@
+"""The protocol: all that must be equal for two numbers to be comparable; and the cell, an explainer under one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.benchmark.evaluation import Settings
+from assay.benchmark.perturbation import Perturbation
+from assay.benchmark.store import SCHEMA_VERSION, digest
+from assay.classifier import Classifier
+from assay.explainers.base import Explainer
+from assay.metrics.base import Metric
+from assay.tasks import Task
+
+# Raised whenever the same protocol would give other numbers.
+PROTOCOL_VERSION = 1
+
+Contents = Mapping[str, Mapping[str, Any]]
+
+
+def make_protocol(
+    task: Task,
+    size: int | None,
+    seed_of_task: int,
+    model: Classifier,
+    settings: Settings,
+    perturbations: Contents,
+    metrics: Contents,
+    built: Mapping[str, Perturbation],
+) -> dict[str, Any]:
+    """The protocol as JSON content.
+
+    Args:
+        task: the examples.
+        size: the size that was asked for, None for all.
+        seed_of_task: the seed of the subset.
+        model: the classifier.
+        settings: feature unit, target, output and seed.
+        perturbations: class and settings of each, by name.
+        metrics: class and settings of each, by name.
+        built: the perturbations themselves.
+    """
+    hides = any(perturbation.needs_hidden_token for perturbation in built.values())
+    return {
+        "version": PROTOCOL_VERSION,
+        "task": {
+            "name": task.name,
+            "split": task.split,
+            "size": size,
+            "seed": seed_of_task,
+            "examples": len(task),
+            "labels": list(task.labels),
+            "fingerprint": task.fingerprint,
+        },
+        "model": {
+            "name": model.name,
+            "revision": model.revision,
+            "fingerprint": model.fingerprint,
+            "dtype": model.dtype,
+            "hidden_token": model.hidden_token[0] if hides else None,
+        },
+        "feature": settings.feature,
+        "target": settings.target,
+        "output": settings.output,
+        "seed": settings.seed,
+        "perturbations": dict(perturbations),
+        "metrics": dict(metrics),
+    }
+
+
+def make_meta(
+    protocol: Mapping[str, Any],
+    name: str,
+    content: Mapping[str, Any],
+    explainer: Explainer,
+    metrics: Mapping[str, Metric],
+) -> dict[str, Any]:
+    """The part of cell.json that is known before the cell is computed; `key` names the cell."""
+    identity = {"name": name, "settings": dict(content)}
+    return {
+        "schema": SCHEMA_VERSION,
+        "key": digest({"protocol": protocol, "explainer": identity}),
+        "protocol_key": digest(protocol),
+        "protocol": protocol,
+        "explainer": {**identity, "signed": explainer.signed, "searches": explainer.searches},
+        "measures": {
+            measure.name: {
+                "metric": metric,
+                "direction": measure.direction,
+                "range": list(measure.range),
+                "headline": measure.headline,
+            }
+            for metric, judge in metrics.items()
+            for measure in judge.measures
+        },
+    }

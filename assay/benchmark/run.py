@@ -1,0 +1,253 @@
+"""One job of `assay run`: some explainers, and the controls, under one protocol."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from assay import registry
+from assay.benchmark.environment import environment
+from assay.benchmark.evaluation import Evaluation, Settings
+from assay.benchmark.labels import check_accuracy, match_labels
+from assay.benchmark.progress import Progress, say
+from assay.benchmark.protocol import make_meta, make_protocol
+from assay.benchmark.store import Cell, Damaged, Store
+from assay.benchmark.summary import CONTROLS
+from assay.classifier import Classifier, find_device, load_config
+from assay.errors import AssayError, near_matches
+from assay.example import Example
+from assay.explainers.base import Explainer
+from assay.tasks import Source
+
+OVERWRITE = ("only-missing", "always", "never")
+
+
+@dataclass
+class _Job:
+    """What one job is about, built and checked."""
+
+    content: dict[str, Any]
+    store: Store
+    source: Source
+    explainers: dict[str, Explainer]
+    metrics: dict[str, Any]
+    perturbations: dict[str, Any]
+    settings: Settings
+
+
+def run(config: DictConfig) -> list[Cell]:
+    """Compute the cells of a job that are not finished yet, keep them, and track them.
+
+    Args:
+        config: composed from `assay/conf/run.yaml`.
+
+    Returns:
+        All finished cells of the job, the controls included.
+
+    Raises:
+        AssayError: something in the configuration cannot be done; nothing has been computed then.
+    """
+    job = _check(config)
+    tracker = registry.instantiate(job.content["tracker"])
+    task = job.source.load()
+    if not task.has_rationales:
+        for name in [name for name, metric in job.metrics.items() if metric.needs_rationale]:
+            say(f"{name} is left out: {task.name} does not know which words truly decide.")
+            del job.metrics[name], job.content["metrics"][name]
+        if not job.metrics:
+            raise AssayError(f"No metric is left: {task.name} does not know which words truly decide.")
+    chosen = job.content["model"]
+    model = _classifier(chosen["path"], chosen["device"], chosen["dtype"], chosen["revision"])
+    match = match_labels(task.labels, model.labels)
+    examples = [
+        replace(example, label=None if example.label is None else match.class_of_label[example.label])
+        for example in task
+    ]
+    protocol = make_protocol(
+        task,
+        job.source.size,
+        job.source.seed,
+        model,
+        job.settings,
+        job.content["perturbations"],
+        job.content["metrics"],
+        job.perturbations,
+    )
+    metas = {
+        name: make_meta(protocol, name, job.content["explainers"][name], explainer, job.metrics)
+        for name, explainer in job.explainers.items()
+    }
+    overwrite = job.content["overwrite"]
+    cells = {} if overwrite == "always" else _finished(job.store, metas)
+    missing = [name for name in metas if name not in cells]
+    header = f"{task.name} ({len(task)} of {task.split}) × {model.name} ({model.device}, {model.dtype})"
+    if not missing:
+        say(f"{header}: all {len(cells)} cells were finished before.")
+        return list(cells.values())
+    if overwrite == "never":
+        say(f"{header}: {len(cells)} cells finished, not computed because of overwrite=never: {', '.join(missing)}.")
+        return list(cells.values())
+    accuracy = _accuracy(model, examples, job)
+    note = check_accuracy(accuracy, task.majority, match, job.content["allow_low_accuracy"])
+    if note:
+        say(f"Warning: {note}")
+    before = f", {len(cells)} finished before" if cells else ""
+    say(f"{header}: accuracy {accuracy:.3f}; {len(missing)} cells to compute{before}.")
+    if overwrite == "always":
+        for name in missing:
+            job.store.drop_shards(metas[name])
+    size = job.content["shard_size"]
+    bounds = [(first, min(first + size, len(examples))) for first in range(0, len(examples), size)]
+    _compute(job, model, examples, {name: metas[name] for name in missing}, bounds)
+    surroundings = environment(model.device)
+    for name in missing:
+        meta = {
+            **metas[name],
+            "accuracy": accuracy,
+            "majority": task.majority,
+            "command": job.content["command"],
+        }
+        cells[name] = job.store.finish(meta, job.content, surroundings, bounds)
+    finished = [cells[name] for name in metas]
+    tracker.log([cells[name] for name in missing], finished, job.content)
+    return finished
+
+
+def _check(config: DictConfig) -> _Job:
+    """Build everything that is cheap to build, so that a mistake shows before any model is loaded.
+
+    Raises:
+        AssayError: a mistake, with what would be right.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        if key == "model.path":
+            raise AssayError("No model is named. Set model.path to a local folder or a hub id.") from error
+        raise AssayError(f"The configuration is incomplete: {str(error).splitlines()[0]}") from error
+    assert isinstance(container, dict)
+    content: dict[str, Any] = {str(key): value for key, value in container.items()}
+    content["command"] = _command()
+    if content["overwrite"] not in OVERWRITE:
+        raise AssayError(
+            f"Unknown overwrite {content['overwrite']!r}. {near_matches(str(content['overwrite']), OVERWRITE)}"
+        )
+    if not isinstance(content["shard_size"], int) or content["shard_size"] < 1:
+        raise AssayError(f"shard_size must be a whole number of at least 1, not {content['shard_size']!r}.")
+    for group, example in (("metrics", "metric=default"), ("perturbations", "perturbation=mask")):
+        if not content.get(group):
+            raise AssayError(f"There are no {group}. Choose some, for example with {example}.")
+    chosen = dict(content.get("explainers") or {})
+    controls = {name: registry.settings("explainer", name) for name in CONTROLS if name not in chosen}
+    content["explainers"] = {**chosen, **controls}
+    store = Store(content["results"])
+    store.prepare()
+    source: Source = registry.instantiate(content["task"])
+    job = _Job(
+        content=content,
+        store=store,
+        source=source,
+        explainers={name: registry.instantiate(part) for name, part in content["explainers"].items()},
+        metrics={name: registry.instantiate(part) for name, part in content["metrics"].items()},
+        perturbations={name: registry.instantiate(part) for name, part in content["perturbations"].items()},
+        settings=Settings(content["feature"], content["target"], content["output"], content["seed"]),
+    )
+    find_device(content["model"]["device"])
+    labels = load_config(content["model"]["path"], content["model"]["revision"]).id2label
+    match_labels(source.labels, [str(labels[index]) for index in sorted(labels)])
+    return job
+
+
+def _command() -> str:
+    """The command that leads to this job, as far as it is known."""
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return " ".join(["assay run", *(shlex.quote(override) for override in overrides)])
+
+
+@lru_cache(maxsize=1)
+def _classifier(path: str, device: Any, dtype: Any, revision: str | None) -> Classifier:
+    """The jobs of a sweep often share a model; the last one is kept."""
+    return Classifier.from_pretrained(path, device, dtype, revision)
+
+
+def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Cell]:
+    """The cells that are there; damaged ones are set aside."""
+    cells = {}
+    for name, meta in metas.items():
+        try:
+            cell = store.find(meta)
+        except Damaged as damage:
+            say(f"Warning: {damage}. Set aside as {store.set_aside(store.cell_path(meta))}; it is computed again.")
+            continue
+        if cell is not None:
+            cells[name] = cell
+    return cells
+
+
+def _accuracy(model: Classifier, examples: list[Example], job: _Job) -> float:
+    """Share of examples whose predicted class is the label; NaN without labels."""
+    size = job.content["shard_size"]
+    right = []
+    for first in range(0, len(examples), size):
+        part = examples[first : first + size]
+        settings = replace(job.settings, target="predicted")
+        evaluation = Evaluation(model, part, {}, job.perturbations, settings, job.content["tokens_per_batch"])
+        right += [
+            predicted == example.label
+            for predicted, example in zip(evaluation.predicted, part, strict=True)
+            if example.label is not None
+        ]
+    return float(np.mean(right)) if right else float("nan")
+
+
+def _compute(
+    job: _Job,
+    model: Classifier,
+    examples: list[Example],
+    metas: Mapping[str, Mapping[str, Any]],
+    bounds: list[tuple[int, int]],
+) -> None:
+    """Compute the unfinished cells shard by shard; finished shards are kept and not computed again.
+
+    A shard is computed for all of these cells together or for none, so that a run that was killed asks the model for
+    the same batches as one that was not, and gets the same numbers to the last bit.
+    """
+    total = len(examples) * len(metas)
+    with Progress(total) as progress:
+        for first, last in bounds:
+            if all(_has_shard(job.store, meta, first, last) for meta in metas.values()):
+                progress.skip((last - first) * len(metas))
+                continue
+            evaluation = Evaluation(
+                model,
+                examples[first:last],
+                job.metrics,
+                job.perturbations,
+                job.settings,
+                job.content["tokens_per_batch"],
+                progress.advance,
+            )
+            progress.watch(partial(getattr, evaluation.engine, "rows_answered"))
+            for name in metas:
+                evaluation.add_explainer(name, job.explainers[name])
+            for name, records in evaluation.run().items():
+                job.store.write_shard(metas[name], first, last, records)
+
+
+def _has_shard(store: Store, meta: Mapping[str, Any], first: int, last: int) -> bool:
+    try:
+        return store.has_shard(meta, first, last)
+    except Damaged as damage:
+        aside = store.set_aside(store.shard_path(meta, first, last))
+        say(f"Warning: {damage}. Set aside as {aside}; it is computed again.")
+        return False
