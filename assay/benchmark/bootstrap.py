@@ -59,9 +59,12 @@ def bootstrap(values: Floats) -> tuple[Floats, Floats]:
     """
     defined = np.isfinite(values)
     filled = np.where(defined, values, 0.0)
+    whole = bool(defined.all())
     with np.errstate(invalid="ignore", divide="ignore"):
         point = filled.sum(axis=0) / defined.sum(axis=0)
-        samples = [(weights @ filled) / (weights @ defined) for weights in _weights(len(values))]
+        samples = [
+            (weights @ filled) / (len(values) if whole else weights @ defined) for weights in _weights(len(values))
+        ]
     return point, np.concatenate(samples)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from assay.benchmark.store import Cell, Damaged, Store, verify
 from assay.errors import AssayError
 
-_NEEDED = (
+_NEEDED = {
     "key",
     "protocol_key",
     "protocol",
@@ -22,7 +22,7 @@ _NEEDED = (
     "majority",
     "cost",
     "command",
-)
+}
 
 
 def build(results: Path, out: Path) -> Path:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 40
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,17 @@ class Chart:
     y_ticks: list[tuple[float, str]]
 
 
-def charts(board: Board, perturbation: str) -> list[Chart]:
-    """A chart for each measure that has curves; the lines in the order of `Board.names`."""
-    curves: dict[str, dict[str, pd.DataFrame]] = {}
+def charts(board: Board) -> dict[str, list[Chart]]:
+    """By way of hiding, a chart for each measure that has curves; the lines in the order of `Board.names`."""
+    curves: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
     for name, cell in board.named():
-        frame = mean_curves(cell)
-        for metric, curve in frame[frame["perturbation"] == perturbation].groupby("metric", sort=False):
-            curves.setdefault(str(metric), {})[name] = curve
+        for (perturbation, metric), curve in mean_curves(cell).groupby(["perturbation", "metric"], sort=False):
+            curves.setdefault((str(perturbation), str(metric)), {})[clean(name)] = curve
     directions = dict(zip(board.scores["metric"], board.scores["direction"], strict=True))
-    return [_chart(metric, directions.get(metric, "none"), by_name) for metric, by_name in curves.items()]
+    drawn: dict[str, list[Chart]] = {}
+    for (perturbation, metric), by_name in curves.items():
+        drawn.setdefault(perturbation, []).append(_chart(metric, directions.get(metric, "none"), by_name))
+    return drawn
 
 
 def _chart(metric: str, direction: str, curves: dict[str, pd.DataFrame]) -> Chart:

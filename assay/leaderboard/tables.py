@@ -12,10 +12,10 @@ from assay.benchmark.store import Cell
 from assay.benchmark.summary import CONTROLS
 from assay.leaderboard.board import Board, is_control
 from assay.leaderboard.protocols import MISSING
-from assay.leaderboard.text import ARROWS, amount, clean, interval, number, title
+from assay.leaderboard.text import ARROWS, amount, clean, interval, number, seconds, title
 
 # The skill's plot: its width in pixels, and the skills at its ends.
-BAR, BAR_LOW, BAR_HIGH = 120, -0.2, 1.1
+BAR, BAR_LOW, BAR_HIGH = 90, -0.2, 1.1
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place:
         scores=[_score(row, examples, is_control(cell)) for row in own],
         rows=Value(amount(forward + backward), "", _sortable(forward + backward)),
         rows_detail=f"{amount(forward)} forward, {amount(backward)} backward",
-        seconds=Value(amount(cost["seconds"]), "", _sortable(cost["seconds"])),
+        seconds=Value(seconds(cost["seconds"]), "", _sortable(cost["seconds"])),
         n=f"{examples:,}",
         undefined=max(undefined, default=0),
     )

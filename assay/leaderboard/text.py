@@ -47,6 +47,15 @@ def amount(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
+def seconds(value: float) -> str:
+    """A duration, to the millisecond where it is short."""
+    if not math.isfinite(value):
+        return MISSING
+    if 0 < value < 0.0005:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 10 else f"{value:,.1f}"
+
+
 def percent(value: float | None) -> str:
     """A share, such as an accuracy."""
     return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
