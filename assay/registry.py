@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -16,8 +17,9 @@ CONF = Path(__file__).parent / "conf"
 
 
 def names(group: str) -> list[str]:
-    """The names in a group, such as `explainer`; suites (files with a defaults list) are left out."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml") if "_target_" in path.read_text("utf-8"))
+    """The names in a group, such as `explainer`; suites, which only list other names, are left out."""
+    files = {path.stem: path.read_text("utf-8") for path in (CONF / group).glob("*.yaml")}
+    return sorted(name for name, text in files.items() if not ("@package _global_" in text and "defaults:" in text))
 
 
 def settings(group: str, name: str) -> dict[str, Any]:
@@ -80,3 +82,23 @@ def instantiate(content: Mapping[str, Any]) -> Any:
 def build(group: str, name: str, **overrides: Any) -> Any:
     """Build the object behind a name, with some settings changed."""
     return instantiate({**settings(group, name), **overrides})
+
+
+def describe(group: str, name: str) -> str:
+    """One line about a name: its YAML file's first comment, or else the first line of its class's docstring.
+
+    The class is read, not imported, so that listing names costs no heavy import.
+    """
+    lines = (CONF / group / f"{name}.yaml").read_text("utf-8").splitlines()
+    comments = [line[1:].strip() for line in lines if line.startswith("#") and "@package" not in line]
+    if comments:
+        return comments[0]
+    target = str(yaml.safe_load("\n".join(lines)).get("_target_", ""))
+    module, _, class_name = target.rpartition(".")
+    source = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if not module.startswith("assay.") or not source.exists():
+        return target
+    for node in ast.parse(source.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return target

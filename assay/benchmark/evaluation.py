@@ -96,6 +96,7 @@ class Evaluation:
         settings: Settings,
         tokens_per_batch: int | None = None,
         finished: Callable[[], None] = lambda: None,
+        targets: Sequence[str | int] | None = None,
     ) -> None:
         """Encode the examples and find out what is to be explained.
 
@@ -107,6 +108,7 @@ class Evaluation:
             settings: see `Settings`.
             tokens_per_batch: the engine's budget.
             finished: called whenever an explainer is done with an example.
+            targets: for each example its own target, in place of that of the settings.
 
         Raises:
             AssayError: two examples with one id, or a target that some example lacks.
@@ -124,7 +126,8 @@ class Evaluation:
         self._verdicts: dict[str, list[_Verdict]] = {}
         self._logits = self._predict()
         self.predicted = [int(row.argmax()) for row in self._logits]
-        self.targets = [self._target(index) for index in range(len(self.examples))]
+        wanted = [settings.target] * len(self.examples) if targets is None else targets
+        self.targets = [self._target(index, target) for index, target in enumerate(wanted)]
 
     def _predict(self) -> NDArray[np.float32]:
         """Logits of the full inputs in float32, so that the target does not hang on the precision that is asked for."""
@@ -147,8 +150,7 @@ class Evaluation:
         engine.run()
         return logits
 
-    def _target(self, index: int) -> int:
-        target = self.settings.target
+    def _target(self, index: int, target: str | int) -> int:
         if target == "predicted":
             return self.predicted[index]
         if target == "gold":

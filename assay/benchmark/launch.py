@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from hydra import initialize_config_module
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -49,6 +51,30 @@ def launch(
     Raises:
         AssayError: an override that cannot be understood, or a combination that cannot be composed.
     """
+    with _composer(config_name, arguments) as (hydra, overrides):
+        # An experiment may ask for a sweep on its own.
+        mode = hydra.get_mode(config_name, list(overrides))
+        if sweep or mode == RunMode.MULTIRUN:
+            batches = hydra.multirun(config_name, _guarded(job), list(overrides), with_log_configuration=False)
+            return [returned.return_value for batch in batches for returned in batch]
+        returned = hydra.run(config_name, _guarded(job), list(overrides), with_log_configuration=False)
+        return [returned.return_value]
+
+
+def show(config_name: str, arguments: Sequence[str]) -> str:
+    """The composed configuration as YAML, the first values of a sweep taken.
+
+    Raises:
+        AssayError: as `launch` does.
+    """
+    with _composer(config_name, arguments) as (_, overrides):
+        config = _compose(config_name, [_first_value(override) for override in _parsed(overrides)])
+        return OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+
+
+@contextmanager
+def _composer(config_name: str, arguments: Sequence[str]) -> Iterator[tuple[Hydra, list[str]]]:
+    """Hydra over Assay's configuration, and overrides that have been checked."""
     overrides = [_model_by_path(argument) for argument in arguments]
     for group, suite in SUITES.items():
         ConfigStore.instance().store(
@@ -58,13 +84,7 @@ def launch(
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         _check(config_name, overrides)
-        # An experiment may ask for a sweep on its own.
-        mode = hydra.get_mode(config_name, list(overrides))
-        if sweep or mode == RunMode.MULTIRUN:
-            batches = hydra.multirun(config_name, _guarded(job), list(overrides), with_log_configuration=False)
-            return [returned.return_value for batch in batches for returned in batch]
-        returned = hydra.run(config_name, _guarded(job), list(overrides), with_log_configuration=False)
-        return [returned.return_value]
+        yield hydra, overrides
 
 
 def _guarded(job: Callable[[DictConfig], list[str]]) -> Callable[[DictConfig], Report]:
@@ -89,6 +109,16 @@ def _model_by_path(argument: str) -> str:
 
 def _check(config_name: str, overrides: Sequence[str]) -> None:
     """Compose once with every value that is given, so that a misspelt one shows before any job has run."""
+    parsed = _parsed(overrides)
+    _check_groups(parsed)
+    single = [_first_value(override) for override in parsed]
+    _compose(config_name, single)
+    for place, override in enumerate(parsed):
+        for value in _values(override)[1:]:
+            _compose(config_name, [*single[:place], value, *single[place + 1 :]])
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed: list[Override] = []
     for text in overrides:
@@ -98,12 +128,7 @@ def _check(config_name: str, overrides: Sequence[str]) -> None:
             raise AssayError(
                 f"Cannot understand {text!r}. An override is written key=value, for example task=sst2 or task.size=200."
             ) from error
-    _check_groups(parsed)
-    single = [_first_value(override) for override in parsed]
-    _compose(config_name, single)
-    for place, override in enumerate(parsed):
-        for value in _values(override)[1:]:
-            _compose(config_name, [*single[:place], value, *single[place + 1 :]])
+    return parsed
 
 
 def _values(override: Override) -> list[str]:

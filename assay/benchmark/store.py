@@ -62,6 +62,11 @@ class Cell:
     path: Path
     meta: Mapping[str, Any]
 
+    @classmethod
+    def read(cls, path: Path) -> Cell:
+        """The finished cell in a folder."""
+        return cls(path, json.loads((path / "cell.json").read_text("utf-8")))
+
     @property
     def key(self) -> str:
         """The hash of protocol and explainer."""
@@ -159,7 +164,7 @@ class Store:
         if not path.exists():
             return None
         verify(path)
-        return Cell(path, json.loads((path / "cell.json").read_text("utf-8")))
+        return Cell.read(path)
 
     def finish(
         self,

@@ -1,0 +1,278 @@
+"""Assay from Python: explain a text, score attributions, evaluate an explainer on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from assay import registry
+from assay.benchmark.evaluation import Evaluation, Records, Settings
+from assay.benchmark.labels import match_labels
+from assay.benchmark.perturbation import Perturbation
+from assay.benchmark.summary import CONTROLS
+from assay.classifier import Classifier
+from assay.conversation import Attribution
+from assay.encoding import FeatureUnit, Output
+from assay.errors import AssayError
+from assay.example import Example
+from assay.explainers.base import Explainer
+from assay.metrics.base import Metric
+from assay.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Text = str | tuple[str, str] | Sequence[str]
+METRICS = ("comprehensiveness", "sufficiency", "deletion", "insertion")
+SHARD = 64
+
+
+def explain(
+    model: Classifier,
+    text: Text,
+    explainer: str | Explainer = "integrated_gradients",
+    target: int | str | None = None,
+    feature: FeatureUnit = "word",
+    perturbation: str = "mask",
+    seed: int = 0,
+    **settings: Any,
+) -> Attribution:
+    """Score the words of one text.
+
+    Args:
+        model: the classifier.
+        text: a text, or the two texts of a pair.
+        explainer: a name (`assay list explainers`) or an explainer of your own.
+        target: the class to explain, by name or index; None for the predicted class.
+        feature: `word` or `token`.
+        perturbation: how a black-box explainer hides features.
+        seed: of the random numbers.
+        settings: the explainer's settings, such as `samples=500`.
+
+    Raises:
+        AssayError: an unknown name or setting, an empty text, an explainer that gives no attribution for this text.
+    """
+    name = explainer if isinstance(explainer, str) else type(explainer).__name__
+    built = _explainer(explainer, settings)
+    if built.searches:
+        raise AssayError(f"{name} searches for the best ranking under a metric; use it through assay.evaluate.")
+    example = _example(text, 0)
+    chosen = Settings(feature, "predicted" if target is None else target, seed=seed)
+    evaluation = Evaluation(model, [example], {}, _perturbations(perturbation), chosen)
+    encoding = evaluation.encodings[0]
+    if encoding.n == 0:
+        raise AssayError("The text is empty: there is nothing to explain.")
+    evaluation.add_explainer(name, built)
+    record = evaluation.run()[name].attributions[0]
+    if record["reason"] is not None:
+        raise AssayError(f"{name} gives no attribution for this text: {record['reason']}.")
+    return Attribution(encoding.features, np.array(record["scores"]), evaluation.targets[0], built.signed)
+
+
+def score(
+    model: Classifier,
+    texts: Sequence[Text],
+    attributions: Sequence[Attribution | ArrayLike],
+    metrics: Sequence[str | Metric] = METRICS,
+    perturbation: str = "mask",
+    feature: FeatureUnit = "word",
+    target: int | str | None = None,
+    seed: int = 0,
+    output: Output = "probability",
+) -> pd.DataFrame:
+    """Measure how faithful attributions are, whoever made them.
+
+    Args:
+        model: the classifier that the attributions explain.
+        texts: the texts, or pairs of texts.
+        attributions: one for each text: an Attribution, or an array with a score for each word (or token).
+        metrics: names (`assay list metrics`) or metrics of your own.
+        perturbation: how features are hidden.
+        feature: what the scores are of.
+        target: the class that is explained; None for the attribution's own, and for plain arrays the predicted class.
+        seed: of the ranking of equal scores.
+        output: what of the model is measured.
+
+    Returns:
+        A row for each text and a column for each measure. What is undefined is NaN; `frame.attrs["undefined"]` maps
+        (row, measure) to the reason.
+
+    Raises:
+        AssayError: an unknown name, an empty text, or an array of the wrong length.
+    """
+    import pandas as pd
+
+    if len(texts) != len(attributions):
+        raise AssayError(
+            f"There are {len(texts)} texts and {len(attributions)} attributions; there must be one for each."
+        )
+    judges = _metrics(metrics)
+    headlines = [measure for judge in judges.values() for measure in _headlines(judge)]
+    settings = Settings(feature, output=output, seed=seed)
+    rows: list[dict[str, float]] = [{} for _ in texts]
+    undefined: dict[tuple[int, str], str] = {}
+    for first in range(0, len(texts), SHARD):
+        places = range(first, min(first + SHARD, len(texts)))
+        examples = [_example(texts[place], place) for place in places]
+        evaluation = Evaluation(
+            model,
+            examples,
+            judges,
+            _perturbations(perturbation),
+            settings,
+            targets=[_target(attributions[place], target) for place in places],
+        )
+        evaluation.add_attributions(
+            "given", [_attribution(attributions[first + i], evaluation, i) for i in range(len(places))]
+        )
+        place_of = {example.id: place for example, place in zip(examples, places, strict=True)}
+        for row in evaluation.run()["given"].scores:
+            if row["metric"] in headlines:
+                place = place_of[row["example"]]
+                rows[place][row["metric"]] = row["value"]
+                if row["reason"] is not None:
+                    undefined[place, row["metric"]] = row["reason"]
+    frame = pd.DataFrame(rows, columns=headlines)
+    frame.attrs["undefined"] = undefined
+    return frame
+
+
+def evaluate(
+    model: Classifier,
+    explainer: str | Explainer | Sequence[str | Explainer],
+    task: Task | str,
+    metrics: Sequence[str | Metric] = METRICS,
+    perturbation: str = "mask",
+    feature: FeatureUnit = "word",
+    target: int | str | None = None,
+    seed: int = 0,
+    output: Output = "probability",
+    **settings: Any,
+) -> pd.DataFrame:
+    """Measure an explainer, beside the controls `random` and `oracle`, on a whole task.
+
+    Args:
+        model: the classifier.
+        explainer: one or several, each a name or an explainer of your own.
+        task: from `assay.load_task`, or its name.
+        metrics: names or metrics of your own.
+        perturbation: how features are hidden.
+        feature: `word` or `token`.
+        target: the class to explain; None for the predicted class, `"gold"` for the label.
+        seed: of all random numbers.
+        output: what of the model is explained and measured.
+        settings: settings of the explainer, if it is one and given by name.
+
+    Returns:
+        A row for each explainer and example, with the columns `explainer`, `id` and one for each measure. What is
+        undefined is NaN; `frame.attrs["undefined"]` maps (row, measure) to the reason. The search of the oracle is for
+        one metric at a time; other measures have no value for it.
+    """
+    import pandas as pd
+
+    from assay.tasks import load_task
+
+    if isinstance(task, str):
+        task = load_task(task)
+    several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
+    if settings and len(several) > 1:
+        raise AssayError("Settings belong to one explainer; build several with their settings first.")
+    built = {_name(one): _explainer(one, settings) for one in several}
+    built |= {name: registry.build("explainer", name) for name in CONTROLS if name not in built}
+    judges = {
+        name: metric for name, metric in _metrics(metrics).items() if task.has_rationales or not metric.needs_rationale
+    }
+    match = match_labels(task.labels, model.labels)
+    chosen = Settings(feature, "predicted" if target is None else target, output, seed)
+    records = {name: Records() for name in built}
+    for first in range(0, len(task), SHARD):
+        part = [
+            replace(example, label=None if example.label is None else match.class_of_label[example.label])
+            for example in task[first : first + SHARD]
+        ]
+        evaluation = Evaluation(model, part, judges, _perturbations(perturbation), chosen)
+        for name, one in built.items():
+            evaluation.add_explainer(name, one)
+        for name, found in evaluation.run().items():
+            records[name].extend(found)
+    rows: dict[tuple[str, str], dict[str, Any]] = {
+        (name, example.id): {"explainer": name, "id": example.id} for name in built for example in task
+    }
+    undefined: dict[tuple[int, str], str] = {}
+    place = {key: number for number, key in enumerate(rows)}
+    headlines = [measure for judge in judges.values() for measure in _headlines(judge)]
+    for name, found in records.items():
+        for row in found.scores:
+            if row["metric"] in headlines:
+                rows[name, row["example"]][row["metric"]] = row["value"]
+                if row["reason"] is not None:
+                    undefined[place[name, row["example"]], row["metric"]] = row["reason"]
+    frame = pd.DataFrame(list(rows.values()), columns=["explainer", "id", *headlines])
+    frame.attrs["undefined"] = undefined
+    return frame
+
+
+def _attribution(given: Attribution | ArrayLike, evaluation: Evaluation, index: int) -> Attribution:
+    name, features = evaluation.examples[index].id, evaluation.encodings[index].features
+    if not features:
+        raise AssayError(f"{name} is empty: there is nothing to score.")
+    signed = given.signed if isinstance(given, Attribution) else True
+    try:
+        scores = np.asarray(given.scores if isinstance(given, Attribution) else given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise AssayError(f"The attribution of {name} is not an array of numbers: {error}.") from error
+    if scores.shape != (len(features),):
+        raise AssayError(
+            f"The attribution of {name} has shape {scores.shape}; the text has {len(features)} features: "
+            f"{' '.join(feature.text for feature in features[:12])}{' …' if len(features) > 12 else ''}"
+        )
+    return Attribution(features, scores, evaluation.targets[index], signed)
+
+
+def _target(given: Attribution | ArrayLike, target: int | str | None) -> int | str:
+    if target is not None:
+        return target
+    return given.target if isinstance(given, Attribution) else "predicted"
+
+
+def _example(text: Text, place: int) -> Example:
+    parts = (text,) if isinstance(text, str) else tuple(text)
+    if len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):
+        raise AssayError(f"Text {place} is neither a string nor a pair of strings: {text!r}.")
+    return Example(f"text {place}", parts)
+
+
+def _explainer(explainer: str | Explainer, settings: Mapping[str, Any]) -> Explainer:
+    if isinstance(explainer, str):
+        built: Explainer = registry.build("explainer", explainer, **settings)
+        return built
+    if settings:
+        raise AssayError(f"{type(explainer).__name__} is built already; its settings cannot be changed here.")
+    return explainer
+
+
+def _name(explainer: str | Explainer) -> str:
+    return explainer if isinstance(explainer, str) else type(explainer).__name__
+
+
+def _metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
+    if isinstance(metrics, str):
+        metrics = (metrics,)
+    return {
+        metric if isinstance(metric, str) else type(metric).__name__: registry.build("metric", metric)
+        if isinstance(metric, str)
+        else metric
+        for metric in metrics
+    }
+
+
+def _perturbations(name: str) -> dict[str, Perturbation]:
+    return {name: registry.build("perturbation", name)}
+
+
+def _headlines(metric: Metric) -> list[str]:
+    return [measure.name for measure in metric.measures if measure.headline]

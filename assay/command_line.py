@@ -1,0 +1,121 @@
+"""The command line. Everything heavy is imported inside the command that needs it, so that help answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.errors import AssayError
+
+app = typer.Typer(
+    help="Assay tests explanations of text classifiers: do they name what the model really used?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+leaderboard = typer.Typer(help="Make a page of results.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(leaderboard, name="leaderboard")
+
+GROUPS = {
+    "explainers": "explainer",
+    "metrics": "metric",
+    "tasks": "task",
+    "models": "model",
+    "perturbations": "perturbation",
+    "protocols": "protocol",
+}
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Hydra overrides, such as task=sst2 model=PATH explainer=[lime,attention].")
+]
+Sweep = Annotated[bool, typer.Option("--multirun", "-m", help="Run every combination of the values given by commas.")]
+ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the composed configuration and stop.")]
+
+
+@app.command()
+def run(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConfig = False) -> None:
+    """Explain a task's examples, measure the faithfulness, and keep the results."""
+    from assay.benchmark import launch
+
+    if show_config:
+        typer.echo(launch.show("run", overrides or []))
+        return
+
+    from assay.benchmark.progress import console
+    from assay.benchmark.run import run as run_job
+    from assay.benchmark.store import Cell
+    from assay.benchmark.table import terminal_table
+
+    reports = launch.launch("run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep)
+    cells = [Cell.read(Path(path)) for report in reports for path in report.cells]
+    if cells:
+        console.print(terminal_table(cells))
+    failed = [report.error for report in reports if report.error]
+    if len(reports) > 1:
+        for error in failed:
+            typer.echo(f"Failed: {error}", err=True)
+        typer.echo(f"{len(reports) - len(failed)} of {len(reports)} jobs ended well.")
+    raise typer.Exit(launch.exit_code(reports))
+
+
+@app.command()
+def train(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConfig = False) -> None:
+    """Fine-tune a classifier for a task and save it as a model folder."""
+    from assay.benchmark import launch
+
+    if show_config:
+        typer.echo(launch.show("train", overrides or []))
+        return
+
+    from assay.training import train as train_job
+
+    reports = launch.launch("train", lambda config: [str(train_job(config))], overrides or [], sweep)
+    raise typer.Exit(launch.exit_code(reports))
+
+
+@app.command("list")
+def list_names(
+    group: Annotated[str, typer.Argument(help=f"One of {', '.join(GROUPS)}.")],
+) -> None:
+    """Name what there is, with a line about each."""
+    from assay import registry
+    from assay.errors import unknown_name
+
+    if group not in GROUPS:
+        raise unknown_name("group", group, GROUPS)
+    names = registry.names(GROUPS[group])
+    width = max(map(len, names), default=0)
+    for name in names:
+        typer.echo(f"{name:<{width}}  {registry.describe(GROUPS[group], name)}".rstrip())
+
+
+@leaderboard.command()
+def build(
+    results: Annotated[Path, typer.Argument(help="The results folder of assay run.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    tracker: Annotated[str, typer.Option(help="Where to log it as a run of its own: wandb or none.")] = "wandb",
+) -> None:
+    """Compile results to CSV, JSON, Markdown and one self-contained page."""
+    from assay import registry
+    from assay.leaderboard.build import build as build_page
+
+    chosen = registry.build("tracker", tracker)
+    page = build_page(results, out)
+    chosen.log_leaderboard(out)
+    typer.echo(f"Leaderboard: {page}")
+
+
+def main() -> None:
+    """Run the command line; what the user got wrong is one line and exit code 2."""
+    try:
+        app()
+    except AssayError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished shards are kept; run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
