@@ -9,8 +9,9 @@ import torch
 
 from assay import registry
 from assay.benchmark.bridge import Bridge
+from assay.conversation import Case
 from assay.errors import AssayError
-from tests.conversations import make_case, pool, run, table
+from tests.conversations import TARGET, make_case, pool, run, table
 
 WEIGHTS = np.array([0.5, -1.0, 0.0, 2.0])
 
@@ -215,3 +216,26 @@ def test_captums_feature_ablation_runs_unchanged_and_agrees_with_leave_one_out()
     for transcript, n, function in zip(alone, sizes, functions, strict=True):
         np.testing.assert_allclose(transcript.result, run(ours.converse(make_case(n)), function).result, atol=1e-6)
     assert torch.is_grad_enabled()
+
+
+def test_in_the_engine_its_calls_share_batches_with_those_of_other_examples(tiny_bert, monkeypatch):
+    from assay.benchmark.engine import Engine
+    from assay.benchmark.perturbation import Mask
+    from assay.example import Example
+    from tests.tiny_models import WORDS
+
+    encodings = [tiny_bert.encode(Example(f"{i}", (" ".join(WORDS[i : i + 5]),))) for i in range(40)]
+    batches, results = [], {}
+    answer = tiny_bert.answer
+    monkeypatch.setattr(tiny_bert, "answer", lambda rows, dtype=None: batches.append(len(rows)) or answer(rows, dtype))
+    engine = Engine(tiny_bert)
+    for encoding in encodings:
+        conversation = Bridge(leave_one_out).converse(Case(encoding.id, encoding.features, TARGET))
+        engine.add(conversation, encoding, Mask(), lambda outcome, key=encoding.id: results.update({key: outcome}))
+    with tiny_bert.at_work():
+        engine.run()
+    assert all(outcome.error is None and len(outcome.result) == 5 for outcome in results.values())
+    assert len(results) == 40
+    assert sum(batches) == 40 * 6
+    # Alone, each of the 40 functions makes 6 calls of one row; pooled, only rows of different length are kept apart.
+    assert len(batches) <= 6 * len({len(encoding.row.ids) for encoding in encodings})
