@@ -112,7 +112,9 @@ def skills(values: Floats, random: Floats, oracle: Floats, better: Floats) -> tu
     methods, floors, ceilings = np.moveaxis(samples.reshape(len(samples), 3, -1), 1, 0)
     better = np.where(better == 0, np.sign(ceiling - floor), better)
     usable = better * (ceilings - floors) > 1e-9
-    scaled = (better * (ceiling - floor) > 1e-9) & (usable.mean(axis=0) >= 1 - _UNRELIABLE)
+    # A resample that holds no defined example speaks neither for nor against the oracle.
+    failed = (np.isfinite(ceilings) & ~usable).mean(axis=0)
+    scaled = (better * (ceiling - floor) > 1e-9) & (failed <= _UNRELIABLE)
     point_skill, sample_skills = np.full(method.shape, np.nan), np.full(methods.shape, np.nan)
     np.divide(method - floor, ceiling - floor, out=point_skill, where=scaled)
     np.divide(methods - floors, ceilings - floors, out=sample_skills, where=scaled & usable)

@@ -97,8 +97,8 @@ def _tables(cells: Sequence[Cell], perturbation: str, scores: pd.DataFrame, skil
         "Skill: 0 = random, 1 = oracle. Rows (forward + backward) and seconds are for one example.",
         style="dim",
     )
-    heading = Text(f"\n{_printable(title)}", style="bold")
-    return [heading, score_table, Text("\nSkill and cost", style="bold"), skill_table, legend]
+    above = Text(f"\n{_printable(title)}", style="bold")
+    return [above, score_table, Text("\nSkill and cost", style="bold"), skill_table, legend]
 
 
 def _new() -> Table:

@@ -28,10 +28,9 @@ UNSIGNED = {"attention", "gradient"}
 CURVES = {"deletion": "lower", "insertion": "higher"}
 DIRECTIONS = {"comprehensiveness": "higher", "sufficiency": "lower", **CURVES, "tau_loo": "higher"}
 COSTS = ("forward_rows", "backward_rows", "seconds")
-WORDS = (
-    "a warm funny film that never once loses its nerve and the cast is quietly superb throughout though some of the "
-    "jokes arrive late and a few scenes drag on without any point at all"
-).split()
+TEXT = """a warm funny film that never once loses its nerve and the cast is quietly superb throughout though some of
+the jokes arrive late and a few scenes drag on without any point at all"""
+WORDS = TEXT.split()
 
 
 def protocol(task: str = "sst2", model: str = "small-bert", examples: int = 40, **changes: Any) -> dict[str, Any]:
@@ -60,7 +59,10 @@ def protocol(task: str = "sst2", model: str = "small-bert", examples: int = 40, 
         "seed": 0,
         "perturbations": {"mask": {"_target_": "assay.benchmark.perturbation.Mask"}},
         "metrics": {
-            "comprehensiveness": {"_target_": "assay.metrics.erasure.Comprehensiveness", "fractions": [0.01, 0.05, 0.5]},
+            "comprehensiveness": {
+                "_target_": "assay.metrics.erasure.Comprehensiveness",
+                "fractions": [0.01, 0.05, 0.5],
+            },
             "sufficiency": {"_target_": "assay.metrics.erasure.Sufficiency", "fractions": [0.01, 0.05, 0.5]},
             "deletion": {"_target_": "assay.metrics.curves.Deletion", "max_points": 50},
             "insertion": {"_target_": "assay.metrics.curves.Insertion", "max_points": 50},
@@ -198,8 +200,11 @@ def make_records(
     return records
 
 
-def write_results(root: Path, *, hostile: bool = False) -> Path:
-    """SST-2 under masking, and again with a second way of hiding, and a task of pairs with fewer methods."""
+def write_results(root: Path, *, hostile: bool = False, examples: int = 16) -> Path:
+    """SST-2 under masking, and again with a second way of hiding, and a task of pairs with fewer methods.
+
+    In hostile results names and words try to break out of whatever they are shown in.
+    """
     both = {
         "mask": {"_target_": "assay.benchmark.perturbation.Mask"},
         "delete": {"_target_": "assay.benchmark.perturbation.Delete"},
@@ -208,9 +213,9 @@ def write_results(root: Path, *, hostile: bool = False) -> Path:
     words = (HOSTILE, "\u202eevil", "a\u2028b", "__html__", "{{ 7*7 }}") if hostile else ()
     few = ("gradient_x_input", "integrated_gradients", "oracle", "random")
     for about, names in (
-        (protocol("sst2", model), list(METHODS)),
-        (protocol("sst2", model, 24, perturbations=both, seed=1), few),
-        (protocol("mnli", model, 30), [name for name in METHODS if name != "lime"]),
+        (protocol("sst2", model, examples), few if hostile else list(METHODS)),
+        (protocol("sst2", model, examples - 4, perturbations=both, seed=1), few),
+        (protocol("mnli", model, examples - 2), few if hostile else [name for name in METHODS if name != "lime"]),
     ):
         for name in names:
             write_cell(root, name, about, METHODS[name], signed=name not in UNSIGNED, first_words=words)

@@ -1,0 +1,169 @@
+"""Means, intervals, skills, ranks and curves of finished cells."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from assay.benchmark import bootstrap
+from assay.benchmark.bootstrap import mean_interval, skill_interval
+from assay.benchmark.store import Cell
+from assay.benchmark.summary import mean_curves, overall, summarise
+from assay.benchmark.table import terminal_table
+from tests.leaderboard.synthetic import METHODS, protocol, write_cell
+
+RNG = np.random.default_rng(7)
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    root, about = tmp_path_factory.mktemp("results"), protocol(examples=30)
+    names = ("attention", "kernel_shap", "lime", "oracle", "random")
+    return [write_cell(root, name, about, METHODS[name], signed=name != "attention") for name in names]
+
+
+def test_the_interval_is_the_percentile_bootstrap_of_scipy() -> None:
+    values = RNG.gamma(2.0, size=80)
+    ours = mean_interval(values)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    assert ours.mean == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02 * values.std())
+
+
+def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    draws = [mean_interval(RNG.normal(1.0, size=60)) for _ in range(300)]
+    assert 0.90 < np.mean([one.low <= 1.0 <= one.high for one in draws]) < 0.98
+
+
+def test_undefined_values_are_left_out_of_the_mean_and_not_taken_for_zero() -> None:
+    with_holes = np.array([1.0, np.nan, 3.0, np.nan])
+    assert mean_interval(with_holes).mean == 2.0
+    assert np.isnan(mean_interval(np.full(3, np.nan)).mean)
+    assert np.isnan(mean_interval(np.array([])).mean)
+
+
+def test_a_single_value_has_a_mean_and_no_interval() -> None:
+    one = mean_interval(np.array([0.4, np.nan]))
+    assert one.mean == 0.4
+    assert np.isnan(one.low)
+    assert np.isnan(one.high)
+
+
+def test_many_examples_are_resampled_in_blocks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = RNG.normal(size=37)
+    whole = mean_interval(values)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 37 * 100)
+    blocks = mean_interval(values)
+    assert (blocks.low, blocks.high) == pytest.approx((whole.low, whole.high))
+
+
+def test_skill_is_the_place_between_random_and_oracle() -> None:
+    random, oracle = RNG.normal(0.1, 0.05, size=50), RNG.normal(0.6, 0.05, size=50)
+    for quality in (-0.2, 0.0, 0.35, 1.0):
+        skill = skill_interval(random + quality * (oracle - random), random, oracle)
+        assert (skill.mean, skill.low, skill.high) == pytest.approx((quality, quality, quality))
+
+
+def test_skill_does_not_depend_on_the_direction() -> None:
+    values, random, oracle = (RNG.normal(mean, 0.1, size=40) for mean in (0.4, 0.1, 0.7))
+    up = skill_interval(values, random, oracle, "higher")
+    down = skill_interval(-values, -random, -oracle, "lower")
+    assert (up.mean, up.low, up.high) == pytest.approx((down.mean, down.low, down.high))
+
+
+def test_skill_pairs_examples_and_drops_those_where_one_of_the_three_is_undefined() -> None:
+    values, random, oracle = np.array([1.0, 9.0, 3.0]), np.array([0.0, np.nan, 2.0]), np.array([2.0, 5.0, 4.0])
+    assert skill_interval(values, random, oracle).mean == pytest.approx((2.0 - 1.0) / (3.0 - 1.0))
+
+
+@pytest.mark.parametrize("oracle_mean", [0.0, -0.5, 0.01])
+def test_there_is_no_skill_where_the_oracle_does_not_beat_chance(oracle_mean: float) -> None:
+    values, random = RNG.normal(size=30), RNG.normal(size=30)
+    oracle = random + oracle_mean + RNG.normal(scale=1.0 if oracle_mean == 0.01 else 0.0, size=30) * (oracle_mean > 0)
+    assert np.isnan(skill_interval(values, random, oracle, "higher").mean)
+
+
+def test_a_row_says_how_many_values_are_undefined(cells: list[Cell]) -> None:
+    frame = summarise(cells).set_index(["explainer", "metric"])
+    assert frame.loc[("kernel_shap", "deletion"), ["n", "undefined"]].tolist() == [28, 2]
+    assert frame.loc[("attention", "tau_loo"), ["n", "undefined"]].tolist() == [27, 3]
+    stored = cells[1].scores
+    expected = stored[(stored["metric"] == "deletion")]["value"].dropna().mean()
+    assert frame.loc[("kernel_shap", "deletion"), "mean"] == pytest.approx(expected)
+
+
+def test_ranks_follow_the_direction_and_leave_the_controls_out(cells: list[Cell]) -> None:
+    frame = summarise(cells)
+    assert frame[frame["explainer"].isin(["random", "oracle"])]["rank"].isna().all()
+    for measure, ascending in (("deletion", True), ("insertion", False)):
+        rows = frame[(frame["metric"] == measure) & frame["rank"].notna()]
+        assert rows.sort_values("rank")["mean"].is_monotonic_increasing == ascending
+        assert sorted(rows["rank"]) == [1, 2, 3]
+
+
+def test_the_mean_skill_is_the_mean_of_the_skills(cells: list[Cell]) -> None:
+    skills = overall(cells).set_index("explainer")
+    measures = list(skills.loc["lime", "measures"])
+    assert measures == ["comprehensiveness", "sufficiency", "deletion", "insertion"]
+    frame = summarise(cells)
+    rows = frame[(frame["explainer"] == "lime") & frame["metric"].isin(measures)]
+    assert skills.loc["lime", "skill"] == pytest.approx(rows["skill"].mean())
+    assert skills.loc["lime", "skill_low"] < skills.loc["lime", "skill"] < skills.loc["lime", "skill_high"]
+    assert skills.loc[["random", "oracle"], "skill"].tolist() == pytest.approx([0.0, 1.0])
+    assert skills.loc["kernel_shap", "n"] == 28
+
+
+def test_without_a_control_there_is_no_skill(cells: list[Cell]) -> None:
+    lonely = [cell for cell in cells if cell.explainer != "random"]
+    assert summarise(lonely)["skill"].isna().all()
+    assert overall(lonely)[["skill", "rank"]].isna().all(axis=None)
+
+
+def test_skill_is_read_within_a_protocol(tmp_path: Path, cells: list[Cell]) -> None:
+    other = write_cell(tmp_path, "lime", protocol(examples=30, seed=5), 0.8)
+    frame = summarise([*cells, other])
+    assert frame[frame["key"] == other.key]["skill"].isna().all()
+    assert set(frame[frame["key"] == other.key]["rank"].dropna()) == {1.0}
+
+
+def test_curves_are_averaged_on_a_common_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pandas as pd
+
+    row = {"perturbation": "mask", "metric": "deletion"}
+    stored = pd.DataFrame(
+        [
+            {**row, "example": "a", "x": [0.0, 0.5, 1.0], "y": [1.0, 0.0, 0.0]},
+            {**row, "example": "b", "x": [0.0, 1.0], "y": [1.0, 0.0]},
+        ]
+    )
+    cell = Cell(tmp_path, {})
+    monkeypatch.setattr(Cell, "table", lambda self, name: stored)
+    curve = mean_curves(cell).set_index("x")["mean"]
+    assert len(curve) == 51
+    # At x = 0.5: (0 + 0.5) / 2; between its points a curve is a straight line: at 0.24, (0.52 + 0.76) / 2.
+    assert [curve.iloc[0], curve.iloc[12], curve.iloc[25], curve.iloc[50]] == pytest.approx([1.0, 0.64, 0.25, 0.0])
+
+
+def test_the_band_holds_the_mean_curve(cells: list[Cell]) -> None:
+    curves = mean_curves(cells[0])
+    assert set(curves["metric"]) == {"deletion", "insertion"}
+    assert (curves["low"] <= curves["mean"] + 1e-12).all()
+    assert (curves["mean"] <= curves["high"] + 1e-12).all()
+
+
+def test_the_terminal_table_shows_every_explainer_with_intervals(cells: list[Cell]) -> None:
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(terminal_table(cells))
+    text = console.export_text()
+    lines = [line for line in text.splitlines() if line.startswith("kernel_shap")]
+    assert len(lines) == 2
+    assert "±" in lines[0]
+    assert lines[1].rstrip().endswith("2")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 110
+    # The controls stand below the methods.
+    assert text.index("lime") < text.index("random ") < text.index("oracle ")
