@@ -91,9 +91,10 @@ class Classifier:
         config = load_config(path, revision)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                str(path), revision=revision, dtype=torch.float32, output_loading_info=True
-            )
+            with _no_bars():
+                model, info = AutoModelForSequenceClassification.from_pretrained(
+                    str(path), revision=revision, dtype=torch.float32, output_loading_info=True
+                )
         except (OSError, ValueError) as error:
             raise AssayError(f"Cannot load a classifier from {str(path)!r}: {error}") from error
         if info["missing_keys"]:
@@ -406,3 +407,17 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hold back the bar that transformers draws while it loads weights."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

@@ -111,6 +111,8 @@ def build(
 
 def main() -> None:
     """Run the command line; what the user got wrong is one line and exit code 2."""
+    # As `python -m` does, so that a class of the user's own is found in the folder where the command is run.
+    sys.path.insert(0, "")
     try:
         app()
     except AssayError as error:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -21,12 +21,17 @@ from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.store import Cell, Damaged, Store
 from assay.benchmark.summary import CONTROLS
 from assay.classifier import Classifier, find_device, load_config
-from assay.errors import AssayError, near_matches
+from assay.encoding import FeatureUnit, Output
+from assay.errors import AssayError, unknown_name
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.tasks import Source
 
-OVERWRITE = ("only-missing", "always", "never")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "overwrite": ("only-missing", "always", "never"),
+    "feature": get_args(FeatureUnit),
+    "output": get_args(Output),
+}
 
 
 @dataclass
@@ -136,10 +141,9 @@ def _check(config: DictConfig) -> _Job:
     assert isinstance(container, dict)
     content: dict[str, Any] = {str(key): value for key, value in container.items()}
     content["command"] = _command()
-    if content["overwrite"] not in OVERWRITE:
-        raise AssayError(
-            f"Unknown overwrite {content['overwrite']!r}. {near_matches(str(content['overwrite']), OVERWRITE)}"
-        )
+    for key, choices in CHOICES.items():
+        if content[key] not in choices:
+            raise unknown_name(key, str(content[key]), choices)
     if not isinstance(content["shard_size"], int) or content["shard_size"] < 1:
         raise AssayError(f"shard_size must be a whole number of at least 1, not {content['shard_size']!r}.")
     for group, example in (("metrics", "metric=default"), ("perturbations", "perturbation=mask")):
@@ -161,8 +165,12 @@ def _check(config: DictConfig) -> _Job:
         settings=Settings(content["feature"], content["target"], content["output"], content["seed"]),
     )
     find_device(content["model"]["device"])
-    labels = load_config(content["model"]["path"], content["model"]["revision"]).id2label
-    match_labels(source.labels, [str(labels[index]) for index in sorted(labels)])
+    id2label = load_config(content["model"]["path"], content["model"]["revision"]).id2label
+    labels = [str(id2label[index]) for index in sorted(id2label)]
+    match_labels(source.labels, labels)
+    target = content["target"]
+    if target not in ("predicted", "gold", *labels, *range(len(labels))):
+        raise unknown_name("target", str(target), ["predicted", "gold", *labels])
     return job
 
 

@@ -1,0 +1,46 @@
+# Two commands do everything: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PLANTED := planted_word,planted_pair,planted_match,planted_conjunction
+
+# Nothing here asks the network for anything but packages.
+export HF_HUB_OFFLINE := 1
+export HF_DATASETS_OFFLINE := 1
+
+.PHONY: demo test check format lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/assay train -m task=$(PLANTED) 'output=.demo/models/$${task.name}' minimum_accuracy=0.98
+	$(BIN)/assay run experiment=demo
+	$(BIN)/assay leaderboard build .demo/results --out leaderboards/demo --tracker none
+
+test: check
+	$(BIN)/pytest -n auto
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Assay needs Python 3.11 or later." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+# The local part of a version (+cpu) names one index's build, so it is cut off.
+lock:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --extra peers --no-header --no-annotate --no-emit-index-url \
+		--no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
+	sed -i.old 's/+cpu$$//' requirements.lock && rm requirements.lock.old
+
+clean:
+	rm -rf .venv .demo leaderboards/demo .mypy_cache .ruff_cache .pytest_cache
