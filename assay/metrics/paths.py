@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar
 
 import numpy as np
@@ -58,10 +59,15 @@ class Erasure(PathMetric):
     name: ClassVar[str]
 
     def __init__(self, fractions: tuple[float, ...] = (0.01, 0.05, 0.10, 0.20, 0.50)) -> None:
-        """Set the fractions of the features, each in (0, 1]."""
+        """Set the fractions of the features, each in (0, 1] and each once."""
+        if not isinstance(fractions, Iterable) or isinstance(fractions, str):
+            raise ValueError(f"fractions must be a list, not {fractions!r}")
         self.fractions = tuple(float(fraction) for fraction in fractions)
         if not self.fractions or not all(0 < fraction <= 1 for fraction in self.fractions):
             raise ValueError(f"fractions must lie in (0, 1], not {list(fractions)}")
+        # Each fraction is a measure of its own, named by six digits of it.
+        if len({f"{fraction:g}" for fraction in self.fractions}) < len(self.fractions):
+            raise ValueError(f"fractions must not name one more than once: {list(fractions)}")
 
     def counts(self, n: int) -> NDArray[np.intp]:
         """How many features each fraction means, [fractions]: ceil(fraction · n), at least 1."""
@@ -99,8 +105,8 @@ class PathCurve(PathMetric):
 
     def __init__(self, max_points: int = 50) -> None:
         """Set how many steps the curve has at most; a text with more features is sampled at evenly spaced k."""
-        if max_points < 1:
-            raise ValueError(f"max_points must be at least 1, not {max_points}")
+        if isinstance(max_points, bool) or not isinstance(max_points, int) or max_points < 1:
+            raise ValueError(f"max_points must be a whole number of at least 1, not {max_points!r}")
         self.max_points = max_points
 
     def steps(self, n: int) -> NDArray[np.intp]:
