@@ -13,8 +13,8 @@ from assay.benchmark.summary import CONTROLS
 from assay.leaderboard.board import Board
 from assay.leaderboard.curves import Chart, charts
 from assay.leaderboard.examples import examples
-from assay.leaderboard.protocols import MISSING, definition_list, flatten, spell
-from assay.leaderboard.tables import Table, Value, make_table, reasons
+from assay.leaderboard.protocols import definition_list, flatten, spell
+from assay.leaderboard.tables import Value, make_table, reasons
 from assay.leaderboard.text import clean, interval, number, percent, title
 
 # So many methods' curves are drawn at first; more would hide each other.
@@ -111,17 +111,12 @@ def _overview(boards: Sequence[Board], sections: Sequence[dict[str, Any]]) -> di
     return {
         "columns": [(section, table.perturbation) for section, table, _ in columns],
         "rows": [(name, [found[name].get(place, Value()) for place in range(len(columns))]) for name in names],
-        "best": [_best(table) for _, table, _ in columns],
+        "best": [{row.name for row in table.methods if row.rank == "1"} for _, table, _ in columns],
         "methods": len(names),
         "tasks": len({board.task for board in boards}),
         "models": len({board.model for board in boards}),
         "skills_of": max((table.skills_of for _, table, _ in columns), key=len, default=[]),
     }
-
-
-def _best(table: Table) -> str:
-    first = [row.name for row in table.methods if row.rank == "1"]
-    return ", ".join(first) if first else MISSING
 
 
 def _environments(board: Board) -> list[tuple[str, str]]:
