@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from assay.benchmark.perturbation import Perturbation
 from assay.classifier import Classifier, Dtype, transform
 from assay.conversation import Answer, Conversation, Cost, Keep
 from assay.encoding import Encoding, Output, Row
-from assay.errors import AssayError
+from assay.errors import AssayError, Undefined
 
 CPU_TOKENS_PER_BATCH = 4096
 ACCELERATOR_TOKENS_PER_BATCH = 65536
@@ -171,16 +172,16 @@ class Engine:
             except AssayError:
                 raise
             except Exception as error:
+                talk.seconds += time.perf_counter() - started
                 talk.finish(_outcome(talk, None, error, len(self.model.labels)))
                 return
             talk.seconds += time.perf_counter() - started
             try:
-                keep = _checked(keep, talk.encoding)
-            except ValueError as error:
-                talk.conversation.close()
+                self._ask(talk, _checked(keep, talk.encoding))
+            except (ValueError, Undefined) as error:
+                _close(talk.conversation)
                 talk.finish(_outcome(talk, None, error, len(self.model.labels)))
                 return
-            self._ask(talk, keep)
             if talk.unanswered:
                 return
             answer = self._answer_of(talk)
@@ -190,7 +191,13 @@ class Engine:
         if self._hidden_id is None and talk.perturbation.needs_hidden_token:
             self._hidden_id = self.model.hidden_token[1]
         questions: list[_Question] = []
-        for row in talk.perturbation.rows(talk.encoding, keep, self._hidden_id or 0):
+        rows = talk.perturbation.rows(talk.encoding, keep, self._hidden_id or 0)
+        if any(len(row.ids) == 0 for row in rows):
+            raise Undefined(
+                f"nothing is left to read: {self.model.name} puts no special tokens around a text, "
+                "and every feature of this one is gone"
+            )
+        for row in rows:
             key = (talk.encoding.id, row.key)
             question = self._questions.get(key)
             if question is None:
@@ -209,14 +216,29 @@ class Engine:
         return answers
 
 
-def _checked(keep: Keep, encoding: Encoding) -> Keep:
-    keep = np.asarray(keep)
+def _checked(keep: Any, encoding: Encoding) -> Keep:
+    """A private copy of a keep-mask.
+
+    Raises:
+        ValueError: what was asked is none.
+    """
+    try:
+        keep = np.array(keep)
+    except Exception as error:
+        raise ValueError(f"asked with something that is no array: {type(error).__name__}: {error}") from error
     if keep.dtype != np.bool_ or keep.ndim != 2 or keep.shape[1] != encoding.n:
         raise ValueError(
             f"asked with an array of {keep.dtype} and shape {keep.shape}; "
             f"a keep-mask is boolean with shape [queries, {encoding.n}]"
         )
-    return keep.copy()
+    mask: Keep = keep
+    return mask
+
+
+def _close(conversation: Conversation[Any]) -> None:
+    """End a conversation that has failed; what it raises while it ends adds nothing."""
+    with suppress(Exception):
+        conversation.close()
 
 
 def _logits(questions: list[_Question], classes: int) -> NDArray[np.float32]:
