@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from assay.benchmark.engine import Engine, Outcome
 from assay.benchmark.perturbation import Perturbation
 from assay.classifier import Classifier
-from assay.conversation import Attribution, Case, Cost, Feature, Objective, Vector, generator
+from assay.conversation import Attribution, Case, Conversation, Cost, Feature, Objective, Vector, generator
 from assay.encoding import Encoding, FeatureUnit, Output, make_batch
-from assay.errors import AssayError, Undefined
+from assay.errors import AssayError, Undefined, unknown_name
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
 from assay.metrics.base import Metric, Scores
@@ -34,12 +34,24 @@ class Settings:
         target: the class that is explained: `predicted`, `gold`, a class name or its index.
         output: what of the model is explained and measured: `probability`, `logit` or `log_probability`.
         seed: of all random numbers.
+
+    Raises:
+        AssayError: an unknown feature unit or output, or a target or seed of another type.
     """
 
     feature: FeatureUnit = "word"
     target: str | int = "predicted"
     output: Output = "probability"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for kind, value, known in (("feature", self.feature, FeatureUnit), ("output", self.output, Output)):
+            if value not in get_args(known):
+                raise unknown_name(kind, str(value), get_args(known))
+        if isinstance(self.target, bool) or not isinstance(self.target, str | int):
+            raise AssayError(f"target must be predicted, gold, a class name or its index, not {self.target!r}.")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise AssayError(f"seed must be a whole number, not {self.seed!r}.")
 
 
 @dataclass
@@ -142,9 +154,8 @@ class Evaluation:
         for index, encoding in enumerate(self.encodings):
 
             def keep(outcome: Outcome, index: int = index) -> None:
-                if outcome.error is not None:
-                    raise outcome.error
-                logits[index] = outcome.result[0]
+                # A text without any token, of a model without special tokens, has no answer.
+                logits[index] = np.nan if isinstance(outcome.error, Undefined) else outcome.result[0]
 
             engine.add(ask(encoding), encoding, whole, keep)  # type: ignore[arg-type]
         engine.run()
@@ -190,7 +201,7 @@ class Evaluation:
                     continue
                 case = self._case(index, (name, draw.number), objective=draw.objective)
                 self.engine.add(
-                    explainer.converse(case), encoding, self.perturbations[draw.perturbation or first], finish
+                    _conversation(explainer, case), encoding, self.perturbations[draw.perturbation or first], finish
                 )
 
     def add_attributions(self, name: str, attributions: Sequence[Attribution]) -> None:
@@ -211,7 +222,7 @@ class Evaluation:
         if not explainer.searches:
             return [_Draw(number) for number in range(explainer.repeats)]
         wanted = [
-            (metric, perturbation, self.metrics[metric].objective(n) if n else None)
+            (metric, perturbation, self.metrics[metric].objective(max(1, n)))
             for metric in self.metrics
             for perturbation in self.perturbations
         ]
@@ -315,6 +326,10 @@ class Evaluation:
                 scores = outcome.result
                 if outcome.error is not None:
                     scores = _undefined(self.metrics[metric], _reason(outcome.error))
+                elif not isinstance(scores, Scores):
+                    scores = _undefined(
+                        self.metrics[metric], f"the metric returned {type(scores).__name__}, not Scores"
+                    )
                 verdict.scores[metric, perturbation][draw.number] = scores
                 packed = np.packbits(outcome.keep, axis=1)
                 for bits, logits in zip(packed, outcome.logits, strict=True):
@@ -332,7 +347,9 @@ class Evaluation:
                 rationale=rationale,
                 cost=cost,
             )
-            self.engine.add(self.metrics[metric].converse(case), encoding, self.perturbations[perturbation], finish)
+            self.engine.add(
+                _conversation(self.metrics[metric], case), encoding, self.perturbations[perturbation], finish
+            )
 
     def _report(self, verdict: _Verdict, draws: int) -> None:
         searched = any(record["metric"] is not None for record in verdict.attributions.values())
@@ -391,6 +408,12 @@ class Evaluation:
             records.curves.append({**here, "metric": name, "x": curves[0].x.tolist(), "y": mean.tolist()})
 
 
+def _conversation(speaker: BlackBoxExplainer | Metric, case: Case) -> Conversation[Any]:
+    """The conversation of an explainer or metric; one that is not even begun fails in the same way as one that is."""
+    result = yield from speaker.converse(case)
+    return result
+
+
 _NO_FEATURES = Undefined("the text has nothing that can be hidden")
 
 
@@ -404,7 +427,7 @@ def _checked(scores: Any, features: tuple[Feature, ...]) -> Vector:
         raise Undefined(_reason(scores))
     try:
         array = np.array(scores, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise Undefined(f"the scores are not numbers: {error}") from error
     if array.shape != (len(features),):
         raise Undefined(f"scores of shape {array.shape} for {len(features)} features")
