@@ -41,6 +41,9 @@ def match_labels(task_labels: Sequence[str], model_labels: Sequence[str]) -> Lab
         return by_position
     wanted = [_plain(label) for label in task_labels]
     offered = [_plain(label) for label in model_labels]
+    if len(set(wanted)) < len(wanted) or len(set(offered)) < len(offered):
+        # Names such as + and - differ in nothing but their signs.
+        wanted, offered = list(task_labels), list(model_labels)
     known = set(wanted) & set(offered)
     if not known:
         return by_position
@@ -53,7 +56,7 @@ def match_labels(task_labels: Sequence[str], model_labels: Sequence[str]) -> Lab
 
 
 def _plain(label: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", label.lower())
+    return "".join(letter for letter in label.casefold() if letter.isalnum())
 
 
 def check_accuracy(accuracy: float, majority: float, match: LabelMatch, allowed: bool) -> str | None:
