@@ -58,6 +58,8 @@ def make_protocol(
             "revision": model.revision,
             "fingerprint": model.fingerprint,
             "dtype": model.dtype,
+            "labels": list(model.labels),
+            "max_length": model.max_length,
             "hidden_token": model.hidden_token[0] if hides else None,
         },
         "feature": settings.feature,
