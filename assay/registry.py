@@ -54,12 +54,20 @@ def instantiate(content: Mapping[str, Any]) -> Any:
     Raises:
         AssayError: a setting that the class does not take, or a value that it refuses.
     """
+    if not isinstance(content, Mapping):
+        raise AssayError(
+            f"A configuration needs _target_, the dotted path of a class; got {content!r}. "
+            "A class of your own is chosen by +explainers.mine._target_=my_module.MyMethod."
+        )
     target = content.get("_target_")
     if not isinstance(target, str):
         raise AssayError(f"A configuration needs _target_, the dotted path of a class; got {dict(content)!r}.")
     cls = locate(target)
     given = {key: value for key, value in content.items() if key != "_target_"}
-    accepted = inspect.signature(cls).parameters
+    try:
+        accepted = inspect.signature(cls).parameters
+    except (TypeError, ValueError) as error:
+        raise AssayError(f"{target} cannot be built from settings: {error}.") from error
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
     for key in given:
         if key not in accepted and not takes_any:

@@ -16,6 +16,7 @@ from assay import registry
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import check_accuracy, match_labels
+from assay.benchmark.perturbation import Perturbation
 from assay.benchmark.progress import Progress, say
 from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.store import Cell, Damaged, Store
@@ -25,6 +26,7 @@ from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
 from assay.example import Example
 from assay.explainers.base import Explainer
+from assay.metrics.base import Metric
 from assay.tasks import Source
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -144,8 +146,7 @@ def _check(config: DictConfig) -> _Job:
     for key, choices in CHOICES.items():
         if content[key] not in choices:
             raise unknown_name(key, str(content[key]), choices)
-    if not isinstance(content["shard_size"], int) or content["shard_size"] < 1:
-        raise AssayError(f"shard_size must be a whole number of at least 1, not {content['shard_size']!r}.")
+    _whole_number("shard_size", content["shard_size"])
     for group, example in (("metrics", "metric=default"), ("perturbations", "perturbation=mask")):
         if not content.get(group):
             raise AssayError(f"There are no {group}. Choose some, for example with {example}.")
@@ -164,6 +165,16 @@ def _check(config: DictConfig) -> _Job:
         perturbations={name: registry.instantiate(part) for name, part in content["perturbations"].items()},
         settings=Settings(content["feature"], content["target"], content["output"], content["seed"]),
     )
+    for group, built, base in (
+        ("explainers", job.explainers, Explainer),
+        ("metrics", job.metrics, Metric),
+        ("perturbations", job.perturbations, Perturbation),
+    ):
+        for name, one in built.items():
+            if not isinstance(one, base):
+                raise AssayError(f"{group}.{name}: {type(one).__name__} does not inherit from {base.__name__}.")
+    if content["tokens_per_batch"] is not None:
+        _whole_number("tokens_per_batch", content["tokens_per_batch"])
     find_device(content["model"]["device"])
     id2label = load_config(content["model"]["path"], content["model"]["revision"]).id2label
     labels = [str(id2label[index]) for index in sorted(id2label)]
@@ -172,6 +183,11 @@ def _check(config: DictConfig) -> _Job:
     if target not in ("predicted", "gold", *labels, *range(len(labels))):
         raise unknown_name("target", str(target), ["predicted", "gold", *labels])
     return job
+
+
+def _whole_number(key: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise AssayError(f"{key} must be a whole number of at least 1, not {value!r}.")
 
 
 def _command() -> str:
