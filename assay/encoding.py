@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -154,10 +155,11 @@ def encode(
             "Assay needs a fast tokenizer (a tokenizer.json beside the model)."
         )
     call = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
-    encoded = tokenizer(*example.text, **call)
-    full_length = len(encoded["input_ids"])
-    if full_length > max_length:
-        encoded = tokenizer(*example.text, truncation=True, max_length=max_length, **call)
+    with _settings_kept(tokenizer):
+        encoded = tokenizer(*example.text, **call)
+        full_length = len(encoded["input_ids"])
+        if full_length > max_length:
+            encoded = tokenizer(*example.text, truncation=True, max_length=max_length, **call)
     ids = np.array(encoded["input_ids"], dtype=np.int64)
     sequence_of_token = encoded.sequence_ids(0)
     segments = encoded.get("token_type_ids") if takes_segments else None
@@ -196,6 +198,20 @@ def encode(
         truncated=max(0, full_length - len(ids)),
         words=tuple(words),
     )
+
+
+@contextmanager
+def _settings_kept(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Put back how the tokenizer truncates and pads, which each call sets for good and `save_pretrained` would keep."""
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    try:
+        yield
+    finally:
+        if backend.truncation != truncation:
+            backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+        if backend.padding != padding:
+            backend.no_padding() if padding is None else backend.enable_padding(**padding)
 
 
 def _word_at(spans: Sequence[tuple[int, int]], start: int, end: int) -> int:
