@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ def evaluate(
     several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
     if settings and len(several) > 1:
         raise AssayError("Settings belong to one explainer; build several with their settings first.")
-    built = {_name(one): _explainer(one, settings) for one in several}
+    built = _by_name("explainers", several, lambda one: _explainer(one, settings))
     built |= {name: registry.build("explainer", name) for name in CONTROLS if name not in built}
     judges = {
         name: metric for name, metric in _metrics(metrics).items() if task.has_rationales or not metric.needs_rationale
@@ -255,19 +256,26 @@ def _explainer(explainer: str | Explainer, settings: Mapping[str, Any]) -> Expla
     return explainer
 
 
-def _name(explainer: str | Explainer) -> str:
-    return explainer if isinstance(explainer, str) else type(explainer).__name__
+def _name(one: str | Explainer | Metric) -> str:
+    return one if isinstance(one, str) else type(one).__name__
+
+
+def _by_name(kind: str, several: Sequence[Any], build: Callable[[Any], Any]) -> dict[str, Any]:
+    names = [_name(one) for one in several]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise AssayError(
+            f"Two of the {kind} are called {repeated[0]}, and results are told apart by name. "
+            "Ask for them one at a time, or subclass one under another name."
+        )
+    return {name: build(one) for name, one in zip(names, several, strict=True)}
 
 
 def _metrics(metrics: Sequence[str | Metric]) -> dict[str, Metric]:
-    if isinstance(metrics, str):
-        metrics = (metrics,)
-    return {
-        metric if isinstance(metric, str) else type(metric).__name__: registry.build("metric", metric)
-        if isinstance(metric, str)
-        else metric
-        for metric in metrics
-    }
+    several = [metrics] if isinstance(metrics, str | Metric) else list(metrics)
+    if not several:
+        raise AssayError("There are no metrics. Name some, for example metrics=('comprehensiveness',).")
+    return _by_name("metrics", several, lambda one: registry.build("metric", one) if isinstance(one, str) else one)
 
 
 def _perturbations(name: str) -> dict[str, Perturbation]:
