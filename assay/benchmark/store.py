@@ -23,7 +23,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -182,12 +182,19 @@ class Store:
             bounds: the first example of each shard and the one after its last.
         """
         path = self.cell_path(meta)
-        with self._whole(path) as temporary:
-            for name in TABLES:
-                _join([self.shard_path(meta, *pair) / f"{name}.parquet" for pair in bounds], temporary, name)
-            meta = {**meta, **_described(temporary)}
-            for name, content in (("cell", meta), ("config", config), ("environment", environment)):
-                _write_json(temporary / f"{name}.json", content)
+        try:
+            with self._whole(path) as temporary:
+                for name in TABLES:
+                    _join([self.shard_path(meta, *pair) / f"{name}.parquet" for pair in bounds], temporary, name)
+                meta = {**meta, **_described(temporary)}
+                for name, content in (("cell", meta), ("config", config), ("environment", environment)):
+                    _write_json(temporary / f"{name}.json", content)
+        except FileNotFoundError:
+            # Another process that computed the same cell has finished it and dropped the shards.
+            other = self.find(meta)
+            if other is None:
+                raise
+            return other
         self.drop_shards(meta)
         return Cell(path, meta)
 
@@ -246,16 +253,20 @@ class Store:
             yield temporary
             sums = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
             _write_json(temporary / "checksums.json", sums)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.rename(path)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                old = self._temporary()
-                path.rename(old)
-                temporary.rename(path)
-                shutil.rmtree(old, ignore_errors=True)
+            # Another process may write the same at the same time, or drop the folder that this goes into.
+            while temporary.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    temporary.rename(path)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                    old = self._temporary()
+                    with suppress(FileNotFoundError):
+                        path.rename(old)
+                    shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
