@@ -1,4 +1,4 @@
-"""Scores that other tools' own code gave the same attributions, if that file and its models stand beside the project."""
+"""Scores that other tools' own code gave the same attributions, if they and their models are here."""
 
 from __future__ import annotations
 
