@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +56,10 @@ def launch(
         # An experiment may ask for a sweep on its own.
         mode = hydra.get_mode(config_name, list(overrides))
         if sweep or mode == RunMode.MULTIRUN:
-            batches = hydra.multirun(config_name, _guarded(job), list(overrides), with_log_configuration=False)
+            # The jobs of one command belong together, also when it is given again to resume.
+            name = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
+            guarded = _guarded(job, sweep_name=name)
+            batches = hydra.multirun(config_name, guarded, list(overrides), with_log_configuration=False)
             return [returned.return_value for batch in batches for returned in batch]
         returned = hydra.run(config_name, _guarded(job), list(overrides), with_log_configuration=False)
         return [returned.return_value]
@@ -87,8 +91,12 @@ def _composer(config_name: str, arguments: Sequence[str]) -> Iterator[tuple[Hydr
         yield hydra, overrides
 
 
-def _guarded(job: Callable[[DictConfig], list[str]]) -> Callable[[DictConfig], Report]:
+def _guarded(job: Callable[[DictConfig], list[str]], sweep_name: str | None = None) -> Callable[[DictConfig], Report]:
+    """A job whose failure is its report; in a sweep it is told the sweep's name, unless the user gave one."""
+
     def guarded(config: DictConfig) -> Report:
+        if "sweep" in config and config.sweep is None:
+            config.sweep = sweep_name
         try:
             return Report(cells=tuple(job(config)))
         except AssayError as error:
