@@ -70,7 +70,8 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
                     "ci_low": means[place].low,
                     "ci_high": means[place].high,
                     "n": int(counts[place]),
-                    "undefined": int(len(table.values) - counts[place]),
+                    # An example without a stored value is as undefined as one whose value is NaN.
+                    "undefined": int(cell.meta["counts"]["examples"] - counts[place]),
                     "skill": relative.mean,
                     "skill_low": relative.low,
                     "skill_high": relative.high,

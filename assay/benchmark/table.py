@@ -72,18 +72,24 @@ def _tables(cells: Sequence[Cell], perturbation: str, scores: pd.DataFrame, skil
         skill_table.add_column(_SHORT.get(measure, measure.replace("_", " ")), justify="right", no_wrap=True)
     for heading in ("rows", "seconds", "undefined"):
         skill_table.add_column(heading, justify="right", no_wrap=True)
+    alone = len(methods) < 2
     for rows, control in ((methods, False), (controls, True)):
         for row in rows:
             name = Text(_printable(str(row["explainer"])), style="italic" if control else "")
             own = {measure: by_place.get((row["key"], measure)) for measure in directions}
-            cells_of_scores = [_score(found, "mean", "ci_low", "ci_high", digits, control) for found in own.values()]
+            cells_of_scores = [
+                _score(found, "mean", "ci_low", "ci_high", digits, not (control or alone)) for found in own.values()
+            ]
             score_table.add_row(name, *cells_of_scores, style="dim" if control else None)
             cost = by_key[row["key"]].meta["cost"]
             undefined = max((found["undefined"] for found in own.values() if found), default=0)
             skill_table.add_row(
                 name,
-                _score(row, "skill", "skill_low", "skill_high", 2, control),
-                *(_score(own.get(one), "skill", "skill_low", "skill_high", 2, control) for one in scaled),
+                _score(row, "skill", "skill_low", "skill_high", 2, not (control or alone)),
+                *(
+                    _score(own.get(one), "skill", "skill_low", "skill_high", 2, not (control or alone))
+                    for one in scaled
+                ),
                 f"{cost['forward_rows'] + cost['backward_rows']:,.0f}",
                 f"{cost['seconds']:.3f}",
                 str(undefined) if undefined else "",
@@ -109,7 +115,7 @@ def _new() -> Table:
     return table
 
 
-def _score(row: Any, mean: str, low: str, high: str, digits: int, control: bool) -> Text:
+def _score(row: Any, mean: str, low: str, high: str, digits: int, competes: bool) -> Text:
     """The mean and half the width of its interval; for the best method in bold and with an asterisk."""
     if row is None or not math.isfinite(row[mean]):
         return Text(_MISSING)
@@ -118,7 +124,7 @@ def _score(row: Any, mean: str, low: str, high: str, digits: int, control: bool)
     if math.isfinite(half):
         width = f"{half:.{digits}f}"
         text += f" ±{width[1:] if width.startswith('0.') else width}"
-    best = row["rank"] == 1 and not control
+    best = row["rank"] == 1 and competes
     return Text(f"{text}{'*' if best else ' '}", style="bold" if best else "")
 
 

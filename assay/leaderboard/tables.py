@@ -105,7 +105,10 @@ def make_table(board: Board, perturbation: str) -> Table:
     directions = dict(zip(scores["metric"], scores["direction"], strict=True))
     cells = {cell.key: cell for cell in board.cells}
     standing = board.standing(perturbation).to_dict("records")
-    rows = {row["key"]: _row(row, cells[row["key"]], measures, by_place) for row in standing}
+    # Where one method stands alone there is no best.
+    ranked = scores[scores["rank"].notna()]["metric"].value_counts()
+    contested = {str(measure) for measure in ranked.index[ranked > 1]}
+    rows = {row["key"]: _row(row, cells[row["key"]], measures, by_place, contested) for row in standing}
     controls = []
     for control in CONTROLS:
         found = [rows[key] for key in rows if cells[key].explainer == control]
@@ -131,10 +134,17 @@ def reasons(board: Board) -> list[Reason]:
             if measure in headline.get(str(perturbation), ()):
                 shown = clean(perturbation), title(str(measure)), clean(reason)
                 found.append(Reason(clean(name), *shown, len(group)))
+        examples = int(cell.meta["counts"]["examples"])
+        for (perturbation, measure), group in cell.scores.groupby(["perturbation", "metric"], sort=False):
+            if measure in headline.get(str(perturbation), ()) and len(group) < examples:
+                shown = clean(perturbation), title(str(measure)), "no value was stored"
+                found.append(Reason(clean(name), *shown, examples - len(group)))
     return found
 
 
-def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place: Mapping[Any, Any]) -> Row:
+def _row(
+    standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place: Mapping[Any, Any], contested: set[str]
+) -> Row:
     own = [by_place.get((cell.key, measure)) for measure in measures]
     cost, examples = cell.meta["cost"], int(cell.meta["counts"]["examples"])
     forward, backward = cost["forward_rows"], cost["backward_rows"]
@@ -144,7 +154,9 @@ def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place:
         rank="" if np.isnan(standing["rank"]) else str(int(standing["rank"])),
         skill=_value(standing["skill"], standing["skill_low"], standing["skill_high"], digits=2),
         bar=_bar(standing["skill"], standing["skill_low"], standing["skill_high"]),
-        scores=[_score(row, examples, is_control(cell)) for row in own],
+        scores=[
+            _score(row, examples, row is not None and row["rank"] == 1 and row["metric"] in contested) for row in own
+        ],
         rows=Value(amount(forward + backward), "", _sortable(forward + backward)),
         rows_detail=f"{amount(forward)} forward, {amount(backward)} backward",
         seconds=Value(seconds(cost["seconds"]), "", _sortable(cost["seconds"])),
@@ -153,13 +165,13 @@ def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place:
     )
 
 
-def _score(row: Mapping[str, Any] | None, examples: int, control: bool) -> Score:
+def _score(row: Mapping[str, Any] | None, examples: int, best: bool) -> Score:
     if row is None:
         return Score(Value(), Value(), False, "")
     return Score(
         _value(row["mean"], row["ci_low"], row["ci_high"]),
         _value(row["skill"], row["skill_low"], row["skill_high"], digits=2),
-        best=row["rank"] == 1 and not control,
+        best=best,
         note=f"n = {row['n']:,}" if row["n"] != examples else "",
     )
 

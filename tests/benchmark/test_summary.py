@@ -167,3 +167,10 @@ def test_the_terminal_table_shows_every_explainer_with_intervals(cells: list[Cel
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 110
     # The controls stand below the methods.
     assert text.index("lime") < text.index("random ") < text.index("oracle ")
+
+
+def test_a_value_that_was_never_stored_counts_as_undefined(cells: list[Cell]) -> None:
+    cell = Cell(cells[0].path, cells[0].meta)
+    cell.__dict__["scores"] = cells[0].scores[cells[0].scores["example"] != "sst2-0"]
+    row = summarise([cell]).set_index("metric").loc["deletion"]
+    assert [row["n"], row["undefined"]] == [29, 1]
