@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from assay import registry
-from assay.benchmark.evaluation import Evaluation, Records, Settings
+from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
 from assay.benchmark.perturbation import Perturbation
+from assay.benchmark.records import Records
 from assay.benchmark.summary import CONTROLS
 from assay.classifier import Classifier
 from assay.conversation import Attribution

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from assay.benchmark.engine import Engine, Outcome
 from assay.benchmark.perturbation import Perturbation
+from assay.benchmark.records import Record, Records
 from assay.classifier import Classifier
 from assay.conversation import Attribution, Case, Conversation, Cost, Feature, Objective, Vector, generator
 from assay.encoding import Encoding, FeatureUnit, Output, make_batch
@@ -21,8 +22,6 @@ from assay.errors import AssayError, Undefined, unknown_name
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
 from assay.metrics.base import Metric, Scores
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,25 +51,6 @@ class Settings:
             raise AssayError(f"target must be predicted, gold, a class name or its index, not {self.target!r}.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise AssayError(f"seed must be a whole number, not {self.seed!r}.")
-
-
-@dataclass
-class Records:
-    """What is known of one explainer on some examples, as rows of tables; the store gives their columns.
-
-    Every list stands in the order of the examples.
-    """
-
-    examples: list[Record] = field(default_factory=list)
-    attributions: list[Record] = field(default_factory=list)
-    scores: list[Record] = field(default_factory=list)
-    curves: list[Record] = field(default_factory=list)
-    answers: list[Record] = field(default_factory=list)
-
-    def extend(self, other: Records) -> None:
-        """Append the rows of `other`."""
-        for table in fields(self):
-            getattr(self, table.name).extend(getattr(other, table.name))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.benchmark.evaluation import Records
+from assay.benchmark.records import Records
 from assay.conversation import Cost
 from assay.errors import AssayError
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.benchmark.evaluation import Records
+from assay.benchmark.records import Records
 from assay.benchmark.store import SCHEMA_VERSION, Cell, Store, digest
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
