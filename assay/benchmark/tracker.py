@@ -154,6 +154,7 @@ class WandbTracker:
                 return
             except Exception as error:
                 session.mode = "offline"
+                _let_go()
                 session.lines.append(f"Warning: W&B online: {_reason(error)}; offline from here on. {_upload(session)}")
         self._make_run(session, about, fill)
 
@@ -251,6 +252,14 @@ def _begin(session: _Session, mode: str) -> Mode:
         return "online"
     session.lines.append(f"W&B: not logged in, so runs are kept offline. {_upload(session)}")
     return "offline"
+
+
+def _let_go() -> None:
+    """End wandb's service, which still holds the id of a run that failed; not if the user has a run in it."""
+    import wandb
+
+    if wandb.run is None:
+        wandb.teardown()
 
 
 def _upload(session: _Session) -> str:
