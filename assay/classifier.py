@@ -85,6 +85,7 @@ class Classifier:
         Raises:
             AssayError: no such folder, not a classifier, no fast tokenizer, or a device that is not there.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         chosen = find_device(device)
@@ -95,7 +96,7 @@ class Classifier:
                 model, info = AutoModelForSequenceClassification.from_pretrained(
                     str(path), revision=revision, dtype=torch.float32, output_loading_info=True
                 )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise AssayError(f"Cannot load a classifier from {str(path)!r}: {error}") from error
         if info["missing_keys"]:
             raise AssayError(

@@ -223,7 +223,7 @@ def _checked(keep: Any, encoding: Encoding) -> Keep:
         ValueError: what was asked is none.
     """
     try:
-        keep = np.array(keep)
+        keep = np.asarray(keep).copy()
     except Exception as error:
         raise ValueError(f"asked with something that is no array: {type(error).__name__}: {error}") from error
     if keep.dtype != np.bool_ or keep.ndim != 2 or keep.shape[1] != encoding.n:

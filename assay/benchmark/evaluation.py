@@ -406,7 +406,7 @@ def _checked(scores: Any, features: tuple[Feature, ...]) -> Vector:
     if isinstance(scores, Exception):
         raise Undefined(_reason(scores))
     try:
-        array = np.array(scores, dtype=np.float64)
+        array = np.asarray(scores, dtype=np.float64).copy()
     except Exception as error:
         raise Undefined(f"the scores are not numbers: {error}") from error
     if array.shape != (len(features),):
