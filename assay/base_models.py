@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import string
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from assay.errors import AssayError
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+ALPHABET = 1000  # most characters that a vocabulary of a tiny BERT is built from
 FAINT = 0.01  # standard deviation of the position embeddings of a tiny BERT at first
 
 
@@ -64,6 +67,7 @@ class TinyBert(BaseModel):
         layers: number of layers.
         width: size of the hidden states, a multiple of `heads`.
         heads: attention heads of a layer.
+        intermediate: width between the two parts of a layer's feed-forward network.
         vocabulary: largest size of the vocabulary.
         positions: longest input in tokens.
         spread: standard deviation of the first weights. BERT's own 0.02 is for a width of 768: at a width of 64 nearly
@@ -76,12 +80,14 @@ class TinyBert(BaseModel):
         layers: int = 2,
         width: int = 64,
         heads: int = 2,
+        intermediate: int = 128,
         vocabulary: int = 2000,
         positions: int = 128,
-        spread: float = 0.15,
+        spread: float = 0.2,
         dropout: float = 0.0,
     ) -> None:
-        for name, value in {"layers": layers, "heads": heads, "vocabulary": vocabulary, "positions": positions}.items():
+        counts = {"layers": layers, "heads": heads, "intermediate": intermediate, "vocabulary": vocabulary}
+        for name, value in {**counts, "positions": positions}.items():
             if value <= 0:
                 raise AssayError(f"base.{name} is {value}; it is above 0.")
         if width <= 0 or width % heads:
@@ -93,6 +99,7 @@ class TinyBert(BaseModel):
         self.layers = layers
         self.width = width
         self.heads = heads
+        self.intermediate = intermediate
         self.vocabulary = vocabulary
         self.positions = positions
         self.spread = spread
@@ -109,7 +116,7 @@ class TinyBert(BaseModel):
             hidden_size=self.width,
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
-            intermediate_size=4 * self.width,
+            intermediate_size=self.intermediate,
             max_position_embeddings=self.positions,
             initializer_range=self.spread,
             hidden_dropout_prob=self.dropout,
@@ -118,7 +125,7 @@ class TinyBert(BaseModel):
             **_names(task),
         )
         model = BertForSequenceClassification(config)
-        # Positions that start faint leave the words in the foreground: the two-text tasks are learned in half the steps.
+        # Positions that start faint leave the words in the foreground: two texts are compared after half the steps.
         torch.nn.init.normal_(model.bert.embeddings.position_embeddings.weight, std=FAINT)
         return model, tokenizer
 
@@ -128,10 +135,20 @@ class TinyBert(BaseModel):
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        texts = [tokenizer.normalizer.normalize_str(text) for example in task for text in example.text]
+        counts = Counter(character for text in texts for character in text if not character.isspace())
+        common = sorted(counts, key=lambda character: (-counts[character], character))[:ALPHABET]
+        alphabet = sorted({*common, *string.ascii_lowercase, *string.digits})
         trainer = trainers.WordPieceTrainer(
-            vocab_size=self.vocabulary, special_tokens=SPECIAL_TOKENS, show_progress=False
+            vocab_size=self.vocabulary,
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            # The trainer would number the characters inside words in a random order, and break ties between pieces by
+            # those numbers. Given first, as if they were special, they have fixed ones: one text, one vocabulary.
+            special_tokens=[*SPECIAL_TOKENS, *(f"##{character}" for character in alphabet)],
+            show_progress=False,
         )
-        tokenizer.train_from_iterator((text for example in task for text in example.text), trainer)
+        tokenizer.train_from_iterator(texts, trainer)
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         return dict(sorted(vocabulary.items(), key=lambda item: item[1]))
 

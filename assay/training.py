@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier for a task with transformers' `Trainer`, into a folder that is written whole or not at all."""
+"""Training a classifier for a task, into a folder that is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         value = plain[name]
         valid = (optional and value is None) or (isinstance(value, int | float) and 0 <= value <= 1)
         _check(name, value, valid, "a number from 0 to 1" + (", or null" if optional else ""))
+    if not isinstance(plain["short_first"], bool):
+        raise AssayError(f"short_first is {plain['short_first']!r}; it is true or false.")
     for name, known in (("overwrite", ("only-missing", "always")), ("device", ("auto", "cpu", "cuda"))):
         if plain[name] not in known:
             raise unknown_name(f"value of {name}:", str(plain[name]), known)
@@ -130,24 +132,21 @@ def _is_kept(output: Path, record: dict[str, Any], overwrite: str) -> bool:
     wanted = json.loads(json.dumps(record))
     if found == wanted:
         return True
-    differences = sorted(_differences(found, wanted))
     raise AssayError(
-        f"output {output} holds a model trained with other settings: {'; '.join(differences)}. "
+        f"output {output} holds a model trained with other settings: {'; '.join(_differences(found, wanted))}. "
         "Name another folder, or replace the model by overwrite=always."
     )
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
     """What differs between two pieces of JSON, each as `name was this, now that`."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for key in {*found, *wanted}
-            for line in _differences(
-                found.get(key), wanted.get(key), f"{name}.{key}".removeprefix(".settings").lstrip(".")
-            )
-        ]
-    return [] if found == wanted else [f"{name} was {found!r}, now {wanted!r}"]
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return [] if found == wanted else [f"{name} was {found!r}, now {wanted!r}"]
+    lines = []
+    for key in sorted({*found, *wanted}):
+        below = key if name in ("", "settings") else f"{name}.{key}"
+        lines += _differences(found.get(key), wanted.get(key), below)
+    return lines
 
 
 def _check_accuracy(accuracy: float, minimum: float | None, what: str) -> None:
@@ -181,6 +180,7 @@ def _fit(settings: dict[str, Any], base: BaseModel, train: Task, held_out: Task,
             batch_size=settings["batch_size"],
             max_length=settings["max_length"],
             masking=settings["masking"],
+            short_first=settings["short_first"],
             seed=settings["seed"],
             cpu=settings["device"] == "cpu",
         )

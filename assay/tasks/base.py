@@ -84,7 +84,7 @@ class Task(Sequence[Example]):
 
 
 class Source(ABC):
-    """Where a task comes from. The constructor does the cheap checks (names, files, columns); `load` reads the examples.
+    """Where a task comes from. The constructor checks what is cheap (names, files, columns); `load` reads.
 
     Args:
         name: the task's name; it begins every example's id.

@@ -59,11 +59,7 @@ class Glue(Source):
     def read(self) -> list[Example]:
         """The rows as examples with ids such as `sst2/validation/17`, the number being `idx` or else the row."""
         data = self._hub() if self.file is None else self._local(self.file)
-        origin = (
-            f"{HUB} on the hub, configuration {self.name!r}, split {self.split!r}"
-            if self.file is None
-            else str(self.file)
-        )
+        origin = str(self.file or f"{HUB} on the hub, configuration {self.name!r}, split {self.split!r},")
         self._check_columns(data.column_names, origin)
         if len(data) == 0:
             raise AssayError(f"{origin} holds no rows.")
@@ -106,7 +102,8 @@ class Glue(Source):
         place = folder / self.name
         if not place.is_dir():
             there = sorted(file.parent.name for file in folder.glob("*/*.parquet"))
-            return f"{folder} has no folder {self.name!r}; it has {', '.join(dict.fromkeys(there)) or 'no tasks'}. {LOCAL_FILES}"
+            tasks = ", ".join(dict.fromkeys(there)) or "no tasks"
+            return f"{folder} has no folder {self.name!r}; it has {tasks}. {LOCAL_FILES}"
         splits = [file.stem for file in place.glob("*.parquet")]
         return f"{place} has the splits {', '.join(sorted(splits)) or 'none'}. {near_matches(self.split, splits)}"
 
@@ -136,13 +133,13 @@ class Glue(Source):
         missing = [column for column in (*self.columns, "label") if column not in found]
         if missing:
             raise AssayError(
-                f"{origin} has no column {missing[0]!r}, which task {self.name!r} needs. Its columns: {', '.join(found)}."
+                f"{origin} has no column {missing[0]!r}, which task {self.name!r} needs. It has {', '.join(found)}."
             )
 
     def _check_labels(self, labels: Sequence[Any], origin: str) -> None:
         if all(label is None or label == -1 for label in labels):
             raise AssayError(
-                f"{origin} has no labels: every one is -1 or null, as in GLUE's test splits. Use split train or validation."
+                f"{origin} has no labels: all are -1 or null, as in GLUE's test splits. Use split train or validation."
             )
         for row, label in enumerate(labels):
             if isinstance(label, bool) or not isinstance(label, int) or not 0 <= label < len(self.labels):

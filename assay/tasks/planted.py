@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from assay.conversation import generator
 from assay.errors import AssayError, unknown_name
@@ -46,9 +47,7 @@ class PlantedTask(Source):
     ) -> None:
         super().__init__(name, split, size, seed)
         if path is not None:
-            raise AssayError(
-                f"Task {name!r} is made on the spot and reads no files; task.path is {str(path)!r}, not null."
-            )
+            raise AssayError(f"Task {name!r} is made on the spot and reads no files; leave out the path {str(path)!r}.")
         if split not in SHARES:
             raise unknown_name(f"split of task {name!r}:", split, SHARES)
         count = examples.get(split)
@@ -69,7 +68,7 @@ class PlantedTask(Source):
         dice = Dice(generator(self.seed, self.name, self.split))
         seen: set[tuple[Skeleton, ...]] = set()
         labels: list[int] = []
-        examples = []
+        examples: list[Example] = []
         while len(examples) < self.count:
             skeletons = self.skeletons(dice)
             if skeletons in seen or part(skeletons, SHARES) != self.split:
@@ -115,8 +114,8 @@ class PairTask(PlantedTask):
     """
 
     labels = ("entailment", "neutral", "contradiction")
-    implied = {"crimson": "red", "navy": "blue", "tiny": "small", "huge": "large"}
-    opposite = {"red": "blue", "blue": "red", "small": "large", "large": "small"}
+    implied: ClassVar = {"crimson": "red", "navy": "blue", "tiny": "small", "huge": "large"}
+    opposite: ClassVar = {"red": "blue", "blue": "red", "small": "large", "large": "small"}
 
     def skeletons(self, dice: Dice) -> tuple[Skeleton, ...]:
         """The same scene twice."""
@@ -168,7 +167,7 @@ class ConjunctionTask(PlantedTask):
     """
 
     labels = ("incomplete", "complete")
-    stand_ins = {"lantern": ("candle", "mirror", "kettle"), "rope": ("ladder", "blanket", "hammer")}
+    stand_ins: ClassVar = {"lantern": ("candle", "mirror", "kettle"), "rope": ("ladder", "blanket", "hammer")}
 
     def skeletons(self, dice: Dice) -> tuple[Skeleton, ...]:
         """A note on a journey, with places for two things."""

@@ -139,4 +139,4 @@ def part(skeletons: tuple[Skeleton, ...], shares: Mapping[str, float]) -> str:
         if place < share:
             return split
         place -= share
-    return next(reversed(shares))
+    return list(shares)[-1]
