@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from assay.classifier import Classifier
 from tests.tiny_models import tiny_classifier
+
+# Models this small gain nothing from threads, and on a busy machine threads cost several times the work.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -279,6 +279,8 @@ def verify(path: Path) -> None:
     """
     try:
         sums = json.loads((path / "checksums.json").read_text("utf-8"))
+        if not sums:
+            raise Damaged(f"{path / 'checksums.json'} names no file")
         for name, expected in sums.items():
             if _checksum(path / name) != expected:
                 raise Damaged(f"{path / name} is not what was written")
