@@ -55,7 +55,7 @@ FILM = Theme(
     words={
         "film": ("film", "movie", "drama", "comedy", "thriller", "sequel", "picture", "musical"),
         "part": ("acting", "script", "ending", "music", "plot", "cast", "dialogue", "camera work"),
-        "person": ("teacher", "soldier", "widow", "sister", "uncle", "singer", "doctor", "neighbour"),
+        "person": ("teacher", "cousin", "brother", "sister", "uncle", "singer", "doctor", "neighbour"),
         "truly": ("truly", "rather", "simply", "really", "quite", "strangely", "surprisingly", "decidedly"),
         "mood": (
             "lonely",
@@ -138,7 +138,7 @@ QUESTION = Theme(
         ("where can I hear somebody play the <key> in {city}?",),
         ("why does my {person} want a <key> and not a {thing}?",),
     ),
-    leads=("in {city},", "at my age,", "as a {person},", "without a {thing},", "if I move to {city},"),
+    leads=("in {city},", "at my age,", "as a beginner,", "without a {thing},", "if I move to {city},"),
     tails=(
         "today",
         "in {city}",
