@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -123,21 +123,22 @@ class Evaluation:
 
     def _predict(self) -> NDArray[np.float32]:
         """Logits of the full inputs in float32, so that the target does not hang on the precision that is asked for."""
-        engine = Engine(self.model, "logit", self.engine.tokens_per_batch, dtype="float32")
+        engine = self.engine
+        if self.model.dtype != "float32":
+            engine = Engine(self.model, self.settings.output, self.engine.tokens_per_batch, dtype="float32")
         logits = np.zeros((len(self.examples), len(self.model.labels)), dtype=np.float32)
         whole = next(iter(self.perturbations.values()))
 
-        def ask(encoding: Encoding) -> Iterator[Any]:
-            answer = yield np.ones((1, encoding.n), dtype=np.bool_)
-            return answer
+        def ask(encoding: Encoding) -> Conversation[None]:
+            yield np.ones((1, encoding.n), dtype=np.bool_)
 
         for index, encoding in enumerate(self.encodings):
 
             def keep(outcome: Outcome, index: int = index) -> None:
                 # A text without any token, of a model without special tokens, has no answer.
-                logits[index] = np.nan if isinstance(outcome.error, Undefined) else outcome.result[0]
+                logits[index] = np.nan if isinstance(outcome.error, Undefined) else outcome.logits[0]
 
-            engine.add(ask(encoding), encoding, whole, keep)  # type: ignore[arg-type]
+            engine.add(ask(encoding), encoding, whole, keep)
         engine.run()
         return logits
 
