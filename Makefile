@@ -8,6 +8,9 @@ PLANTED := planted_word,planted_pair,planted_match,planted_conjunction
 export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 
+# Models this small gain nothing from a second thread and lose a lot by waiting for one on a busy machine.
+export OMP_NUM_THREADS := 1
+
 .PHONY: demo test check format lock clean
 
 demo: $(INSTALLED)
