@@ -143,7 +143,9 @@ class Store:
         if not self.root.is_dir():
             raise AssayError(f"There is no results folder {str(self.root)!r}.")
         found = []
-        for path in sorted(self.root.glob("*/*/*/cell.json")):
+        # Folders that begin with a dot hold work in progress, which comes and goes.
+        tasks = [folder for folder in self.root.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+        for path in sorted(path for folder in tasks for path in folder.glob("*/*/cell.json")):
             try:
                 meta = json.loads(path.read_text("utf-8"))
                 schema = meta["schema"]

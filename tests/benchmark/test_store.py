@@ -223,6 +223,14 @@ def test_a_cell_of_another_schema_or_without_meaning_is_named(store: Store) -> N
         store.cells()
 
 
+def test_work_in_progress_is_no_cell(store: Store) -> None:
+    cell = store.write(meta(), {}, {}, records())
+    for folder in (".partial/key/000000-000004", ".damaged/task/cell"):
+        (store.root / folder).mkdir(parents=True)
+        (store.root / folder / "cell.json").write_text("{")
+    assert [found.path for found in store.cells()] == [cell.path]
+
+
 @pytest.mark.parametrize("name", ["../../etc", "..", "a/b", "", ".hidden", "a b\n", "日本"])
 def test_no_name_leads_out_of_the_results_folder(name: str) -> None:
     found = slug(name)
