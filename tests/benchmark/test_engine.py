@@ -106,10 +106,11 @@ def test_exactly_the_different_rows_are_forwarded_without_padding_within_the_bud
     tiny_bert: Classifier, budget: int
 ) -> None:
     texts = read(tiny_bert, *CORPUS[:3])
-    talks = [(ask(some(t.n, 8, seed), some(t.n, 3, seed + 1)), t, p()) for seed, t in enumerate(texts) for p in (Mask, Delete)]  # fmt: skip # noqa: E501
+    # The second round of each repeats the beginning of the first.
+    talks = [(ask(some(t.n, 8, seed), some(t.n, 3, seed)), t, p()) for seed, t in enumerate(texts) for p in (Mask, Delete)]  # fmt: skip # noqa: E501
     wanted = set()
     for seed, text in enumerate(texts):
-        keep = np.concatenate([some(text.n, 8, seed), some(text.n, 3, seed + 1)])
+        keep = np.concatenate([some(text.n, 8, seed), some(text.n, 3, seed)])
         for perturbation in (Mask(), Delete()):
             wanted |= {(text.id, tuple(row.ids)) for row in perturbation.rows(text, keep, tiny_bert.hidden_token[1])}
     engine = Engine(tiny_bert, tokens_per_batch=budget)
@@ -118,7 +119,7 @@ def test_exactly_the_different_rows_are_forwarded_without_padding_within_the_bud
     assert sorted(watch.rows) == sorted(tuple(int(i) for i in ids) for _, ids in wanted)
     assert watch.padding <= 0.01 * watch.tokens
     assert all(call.numel() <= budget or len(call) == 1 for call in watch.calls)
-    assert engine.rows_answered == len(wanted) <= engine.rows_asked == 2 * 11 * len(texts)
+    assert engine.rows_answered == len(wanted) < engine.rows_asked == 2 * 11 * len(texts)
 
 
 def test_a_larger_budget_makes_fewer_calls(tiny_bert: Classifier) -> None:
