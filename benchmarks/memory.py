@@ -51,7 +51,8 @@ def main() -> None:
             growth[case].append(int(blocks))
     unit = statistics.median(found[CASES[0]])
     print(
-        f"{'examples':>8}  {'a shard':>8}  {'MiB above the loaded model':>27}  {'× first':>8}  {'more blocks at the end':>22}"
+        f"{'examples':>8}  {'a shard':>8}  {'MiB above the loaded model':>27}  {'× first':>8}  "
+        f"{'more blocks at the end':>22}"
     )
     for (examples, shard), values in found.items():
         middle = statistics.median(values)
