@@ -15,6 +15,7 @@ from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
 from assay.benchmark.perturbation import Perturbation
 from assay.benchmark.records import Records
+from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS
 from assay.classifier import Classifier
 from assay.conversation import Attribution
@@ -62,7 +63,7 @@ def explain(
     built = _explainer(explainer, settings)
     if built.searches:
         raise AssayError(f"{name} searches for the best ranking under a metric; use it through assay.evaluate.")
-    example = _example(text, 0)
+    (example,) = _examples([text])
     chosen = Settings(feature, "predicted" if target is None else target, seed=seed)
     evaluation = Evaluation(model, [example], {}, _perturbations(perturbation), chosen)
     encoding = evaluation.encodings[0]
@@ -115,11 +116,12 @@ def score(
     judges = _metrics(metrics)
     headlines = [measure for judge in judges.values() for measure in _headlines(judge)]
     settings = Settings(feature, output=output, seed=seed)
+    all_examples = _examples(texts)
     rows: list[dict[str, float]] = [{} for _ in texts]
     undefined: dict[tuple[int, str], str] = {}
     for first in range(0, len(texts), SHARD):
         places = range(first, min(first + SHARD, len(texts)))
-        examples = [_example(texts[place], place) for place in places]
+        examples = all_examples[first : first + SHARD]
         evaluation = Evaluation(
             model,
             examples,
@@ -129,7 +131,7 @@ def score(
             targets=[_target(attributions[place], target) for place in places],
         )
         evaluation.add_attributions(
-            "given", [_attribution(attributions[first + i], evaluation, i) for i in range(len(places))]
+            "given", [_attribution(attributions[place], evaluation, place - first, place) for place in places]
         )
         place_of = {example.id: place for example, place in zip(examples, places, strict=True)}
         for row in evaluation.run()["given"].scores:
@@ -218,8 +220,8 @@ def evaluate(
     return frame
 
 
-def _attribution(given: Attribution | ArrayLike, evaluation: Evaluation, index: int) -> Attribution:
-    name, features = evaluation.examples[index].id, evaluation.encodings[index].features
+def _attribution(given: Attribution | ArrayLike, evaluation: Evaluation, index: int, place: int) -> Attribution:
+    name, features = f"text {place}", evaluation.encodings[index].features
     if not features:
         raise AssayError(f"{name} is empty: there is nothing to score.")
     signed = given.signed if isinstance(given, Attribution) else True
@@ -241,11 +243,17 @@ def _target(given: Attribution | ArrayLike, target: int | str | None) -> int | s
     return given.target if isinstance(given, Attribution) else "predicted"
 
 
-def _example(text: Text, place: int) -> Example:
-    parts = (text,) if isinstance(text, str) else tuple(text)
-    if len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):
-        raise AssayError(f"Text {place} is neither a string nor a pair of strings: {text!r}.")
-    return Example(f"text {place}", parts)
+def _examples(texts: Sequence[Text]) -> list[Example]:
+    """The texts as examples, named by their content: what is random hangs on the text, not on its place in a list."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    examples = []
+    for place, text in enumerate(texts):
+        parts = (text,) if isinstance(text, str) else tuple(text)
+        if len(parts) not in (1, 2) or not all(isinstance(part, str) for part in parts):
+            raise AssayError(f"Text {place} is neither a string nor a pair of strings: {text!r}.")
+        seen[parts] += 1
+        examples.append(Example(f"{digest(parts)}-{seen[parts]}", parts))
+    return examples
 
 
 def _explainer(explainer: str | Explainer, settings: Mapping[str, Any]) -> Explainer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,23 @@ def instantiate(content: Mapping[str, Any]) -> Any:
         return cls(**given)
     except (TypeError, ValueError) as error:
         raise AssayError(f"{target}: {error}") from error
+
+
+def foreign_source(built: Any) -> str | None:
+    """A name for the source of a class, or of a function that it holds, from outside Assay; None for Assay's own.
+
+    It belongs to a result's identity: whoever edits a method of their own does not want its old numbers back.
+    """
+    parts = [type(built), *(value for value in vars(built).values() if inspect.isroutine(value))]
+    foreign = {part.__module__ for part in parts if not str(part.__module__).startswith("assay.")}
+    digest = hashlib.sha256()
+    for module in sorted(foreign):
+        try:
+            digest.update(inspect.getsource(sys.modules[module]).encode())
+        except (OSError, TypeError, KeyError):
+            # Compiled or made on the spot: its name is all there is.
+            digest.update(module.encode())
+    return digest.hexdigest()[:16] if foreign else None
 
 
 def build(group: str, name: str, **overrides: Any) -> Any:

@@ -127,3 +127,11 @@ def test_an_array_is_left_as_it_was(tiny_bert: Classifier) -> None:
 def test_mistakes_are_explained(tiny_bert: Classifier, call: Any, message: str) -> None:
     with pytest.raises(assay.AssayError, match=message):
         call(tiny_bert)
+
+
+def test_equal_scores_are_ranked_by_the_text_and_not_by_its_place_in_the_list(tiny_bert: Classifier) -> None:
+    texts = ["the film was good and the plot was bad", "a very good film", "the film was good and the plot was bad"]
+    scores = [np.zeros(len(text.split())) for text in texts]
+    forward = assay.score(tiny_bert, texts, scores)
+    backward = assay.score(tiny_bert, texts[1:], scores[1:])
+    np.testing.assert_allclose(forward.iloc[[0, 1]], backward.iloc[[1, 0]], atol=1e-5)

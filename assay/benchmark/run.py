@@ -173,6 +173,9 @@ def _check(config: DictConfig) -> _Job:
         for name, one in built.items():
             if not isinstance(one, base):
                 raise AssayError(f"{group}.{name}: {type(one).__name__} does not inherit from {base.__name__}.")
+            source_digest = registry.foreign_source(one)
+            if source_digest is not None:
+                content[group][name]["source"] = source_digest
     if content["tokens_per_batch"] is not None:
         _whole_number("tokens_per_batch", content["tokens_per_batch"])
     find_device(content["model"]["device"])
@@ -266,6 +269,9 @@ def _compute(
                 evaluation.add_explainer(name, job.explainers[name])
             for name, records in evaluation.run().items():
                 job.store.write_shard(metas[name], first, last, records)
+            # The next shard must not be built while this one is still in memory.
+            progress.watch(lambda: 0)
+            del evaluation
 
 
 def _has_shard(store: Store, meta: Mapping[str, Any], first: int, last: int) -> bool:

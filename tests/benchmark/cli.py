@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,6 @@ def assay(*arguments: str) -> Ended:
     with (
         patch.object(sys, "argv", ["assay", *arguments]),
         patch.object(sys, "path", list(sys.path)),
-        console_writes_to(out),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
@@ -45,18 +43,6 @@ def assay(*arguments: str) -> Ended:
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(bool(end.code))
     return Ended(code, out.getvalue(), err.getvalue())
-
-
-@contextlib.contextmanager
-def console_writes_to(file: io.StringIO) -> Iterator[None]:
-    from assay.benchmark.progress import console
-
-    before = console.file
-    console.file = file
-    try:
-        yield
-    finally:
-        console.file = before
 
 
 def save_model(path: Path, labels: tuple[str, ...] = LABELS, **settings: Any) -> Path:
