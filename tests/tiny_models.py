@@ -12,16 +12,25 @@ from transformers import (
     AlbertConfig,
     AutoModelForSequenceClassification,
     BertConfig,
+    DebertaConfig,
     DebertaV2Config,
     DistilBertConfig,
+    ElectraConfig,
+    FalconConfig,
     GPT2Config,
+    LlamaConfig,
+    ModernBertConfig,
+    OPTConfig,
     PreTrainedTokenizerFast,
+    Qwen2Config,
     RobertaConfig,
 )
 
 from assay.classifier import Classifier
 
-ARCHITECTURES = ("bert", "roberta", "distilbert", "albert", "deberta", "gpt2")
+ENCODERS = ("bert", "roberta", "distilbert", "electra", "albert", "deberta_v1", "deberta", "modernbert")
+DECODERS = ("gpt2", "opt", "llama", "qwen2", "falcon")
+ARCHITECTURES = (*ENCODERS, *DECODERS)
 
 CORPUS = (
     "the film is a warm and funny story about an unbelievable friendship .",
@@ -101,9 +110,16 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "bert": word_piece_tokenizer,
     "roberta": byte_level_tokenizer,
     "distilbert": word_piece_tokenizer,
+    "electra": word_piece_tokenizer,
     "albert": unigram_tokenizer,
+    "deberta_v1": byte_level_tokenizer,
     "deberta": unigram_tokenizer,
+    "modernbert": byte_level_tokenizer,
     "gpt2": decoder_tokenizer,
+    "opt": decoder_tokenizer,
+    "llama": decoder_tokenizer,
+    "qwen2": decoder_tokenizer,
+    "falcon": decoder_tokenizer,
 }
 
 
@@ -127,6 +143,8 @@ def tiny_model(architecture: str = "bert", num_labels: int = 2, seed: int = 0, *
         "intermediate_size": 64,
         "max_position_embeddings": 512,
     }
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    grouped = {**encoder, "num_key_value_heads": 2}
     configs: dict[str, Callable[[], Any]] = {
         "bert": lambda: BertConfig(**{**shared, **encoder, **settings}),
         # RoBERTa counts positions from its padding id + 1.
@@ -136,15 +154,27 @@ def tiny_model(architecture: str = "bert", num_labels: int = 2, seed: int = 0, *
                 **encoder,
                 "max_position_embeddings": 514,
                 "type_vocab_size": 1,
-                "bos_token_id": tokenizer.bos_token_id,
-                "eos_token_id": tokenizer.eos_token_id,
+                **ends,
                 **settings,
             }
         ),
         "distilbert": lambda: DistilBertConfig(
             **{**shared, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, **settings}
         ),
+        "electra": lambda: ElectraConfig(**{**shared, **encoder, "embedding_size": 16, **settings}),
         "albert": lambda: AlbertConfig(**{**shared, **encoder, "embedding_size": 16, **settings}),
+        "deberta_v1": lambda: DebertaConfig(
+            **{
+                **shared,
+                **encoder,
+                "type_vocab_size": 0,
+                "relative_attention": True,
+                "max_relative_positions": 32,
+                "pos_att_type": ["c2p", "p2c"],
+                "position_biased_input": False,
+                **settings,
+            }
+        ),
         "deberta": lambda: DebertaV2Config(
             **{
                 **shared,
@@ -165,11 +195,40 @@ def tiny_model(architecture: str = "bert", num_labels: int = 2, seed: int = 0, *
                 "n_layer": 2,
                 "n_head": 4,
                 "n_positions": 512,
-                "bos_token_id": tokenizer.bos_token_id,
-                "eos_token_id": tokenizer.eos_token_id,
+                **ends,
                 **settings,
             }
         ),
+        # A window of eight tokens, so that the local layers differ from the global one.
+        "modernbert": lambda: ModernBertConfig(
+            **{
+                **shared,
+                **encoder,
+                **ends,
+                "cls_token_id": tokenizer.cls_token_id,
+                "sep_token_id": tokenizer.sep_token_id,
+                "global_attn_every_n_layers": 2,
+                "local_attention": 8,
+                **settings,
+            }
+        ),
+        "opt": lambda: OPTConfig(
+            **{
+                **shared,
+                **ends,
+                "hidden_size": 32,
+                "word_embed_proj_dim": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "ffn_dim": 64,
+                "max_position_embeddings": 512,
+                "init_std": 0.3,
+                **settings,
+            }
+        ),
+        "llama": lambda: LlamaConfig(**{**shared, **grouped, **ends, **settings}),
+        "qwen2": lambda: Qwen2Config(**{**shared, **grouped, **ends, **settings}),
+        "falcon": lambda: FalconConfig(**{**shared, **encoder, **ends, "ffn_hidden_size": 64, **settings}),
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -7,7 +7,7 @@ import torch
 from assay import registry
 from assay.errors import AssayError
 from tests.explainers.attributing import encode, token_scores
-from tests.tiny_models import ARCHITECTURES, CORPUS, tiny_classifier
+from tests.tiny_models import ARCHITECTURES, CORPUS, DECODERS, tiny_classifier
 
 TEXTS = [(CORPUS[1],), ("good",), (CORPUS[6], CORPUS[2])]
 
@@ -25,7 +25,7 @@ def own_attention(model, encoding):
 def test_it_is_the_models_own_attention_of_the_token_that_the_class_is_read_from(architecture):
     model = tiny_classifier(architecture)
     encodings = encode(model, TEXTS)
-    place = -1 if architecture == "gpt2" else 0
+    place = -1 if architecture in DECODERS else 0
     for settings, select in (
         ({}, lambda weights: weights[-1].mean(0)),
         ({"layer": 0, "head": 2}, lambda weights: weights[0, 2]),
