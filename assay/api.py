@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 from assay import registry
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
-from assay.benchmark.perturbation import Perturbation
 from assay.benchmark.records import Records
 from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS
@@ -24,6 +23,7 @@ from assay.errors import AssayError
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
+from assay.perturbation import Perturbation
 from assay.tasks import Task
 
 if TYPE_CHECKING:

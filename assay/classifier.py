@@ -42,6 +42,7 @@ class Classifier:
         labels: the class names, in the order of the logits.
         revision: the hub commit that the weights came from, or None for a local folder.
         cost: what has been asked of the model so far, counted where the model is called.
+        borrowed: what would have been asked besides, had it not been known from another method.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Classifier:
         self.dtype: Dtype = dtype
         self.revision = revision
         self.cost = Cost()
+        self.borrowed = Cost()
         id2label = model.config.id2label
         self.labels: tuple[str, ...] = tuple(str(id2label[index]) for index in sorted(id2label))
 
@@ -220,6 +222,8 @@ class Classifier:
             target: [batch], the class that is explained.
             embeddings: [copies * batch, tokens, width], in place of the batch's own word embeddings: all its rows, then
                 all its rows again; masks, segments and targets are repeated to match.
+
+        Under a contrast (`batch.foil`) it is the target's output less the foil's.
         """
         rows = len(batch.input_ids) if embeddings is None else len(embeddings)
         copies = rows // len(batch.input_ids)
@@ -228,8 +232,28 @@ class Classifier:
             logits = self._forward_by_length(self.embeddings(batch) if embeddings is None else embeddings, inputs)
         else:
             logits = self._forward(batch.input_ids if embeddings is None else None, embeddings, inputs, None)
-        target = target.repeat(copies)
-        return transform(logits.float(), batch.output).gather(1, target[:, None]).squeeze(1)
+        outputs = transform(logits.float(), batch.output)
+        chosen = outputs.gather(1, target.repeat(copies)[:, None])
+        if batch.foil is not None:
+            chosen = chosen - outputs.gather(1, batch.foil.repeat(copies)[:, None])
+        return chosen.squeeze(1)
+
+    def input_gradient(self, batch: Batch, target: Tensor) -> Tensor:
+        """The gradient of each row's output at its word embeddings, [batch, tokens, width].
+
+        It is computed once for a batch, whoever asks; everyone who asks is charged for it (`borrowed`).
+        """
+        if "input_gradient" not in batch.memo:
+            before = self.cost.copy()
+            with torch.enable_grad():
+                leaf = self.embeddings(batch).requires_grad_()
+                # Rows do not see each other, so the gradient of their sum holds each row's own.
+                (gradient,) = torch.autograd.grad(self.output(batch, target, leaf).sum(), leaf)
+            batch.memo["input_gradient"] = gradient, self.cost.since(before)
+        else:
+            self.borrowed.add(batch.memo["input_gradient"][1])
+        found: Tensor = batch.memo["input_gradient"][0]
+        return found
 
     def read_token(self, batch: Batch) -> Tensor:
         """The place of the token whose state the class is read off, [batch]: the first, or a decoder's last."""
@@ -242,8 +266,13 @@ class Classifier:
         """Each layer's attention, [batch, heads, tokens, tokens]; a row sums to 1 over the tokens it attends to.
 
         Raises:
-            AssayError: an architecture that does not report its attention.
+            AssayError: an architecture that does not report its attention, or reports a wrong one.
         """
+        if getattr(self.model.config, "alibi", False):
+            raise AssayError(
+                f"{self.name} ({type(self.model).__name__}) counts its position bias (ALiBi) twice where it reports "
+                "its attention weights, so that they are not those that it uses."
+            )
         with self.eager_attention():
             outputs = self._call(input_ids=batch.input_ids, output_attentions=True, **batch.model_inputs)
         layers = getattr(outputs, "attentions", None)
@@ -256,13 +285,20 @@ class Classifier:
         """Attention computed in the open, the only way in which its weights can be read, for as long as this lasts."""
         before = self.model.config._attn_implementation
         if before != "eager":
-            self.model.set_attn_implementation("eager")
+            self._set_attention("eager")
         try:
             with self._no_hooks_left():
                 yield
         finally:
             if before != "eager":
-                self.model.set_attn_implementation(before)
+                self._set_attention(before)
+
+    def _set_attention(self, implementation: str) -> None:
+        if self.model._can_set_attn_implementation():
+            self.model.set_attn_implementation(implementation)
+        else:
+            # Falcon reads the setting in every pass, but transformers declines to change it.
+            self.model.config._attn_implementation_internal = implementation
 
     @contextmanager
     def _no_hooks_left(self) -> Iterator[None]:
@@ -340,6 +376,11 @@ def transform(logits: Tensor, output: Output) -> Tensor:
     if output == "log_probability":
         return logits.log_softmax(-1)
     return logits
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether what torch raised says that memory has run out, on an accelerator or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def find_device(device: str) -> str:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Keep = NDArray[np.bool_]  # [queries, features]; True = the feature stays visible
 Answer = NDArray[np.float32]  # [queries, classes]; the classifier's output, in the order asked
@@ -58,12 +61,14 @@ class Attribution:
         scores: [n]; where `signed`, positive means: speaks for the target. Otherwise a magnitude.
         target: the class that is explained.
         signed: whether the sign of a score has a meaning.
+        report: what the method says about itself, such as a completeness error or a rule; empty for most.
     """
 
     features: tuple[Feature, ...]
     scores: Vector
     target: int
     signed: bool = True
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -71,6 +76,20 @@ class Attribution:
     def ranking(self, rng: np.random.Generator) -> NDArray[np.intp]:
         """Features by falling score, [n]. Ties are broken by a permutation drawn from `rng`, never by position."""
         return rank(self.scores, rng)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What an explainer returns that has more to say than its scores.
+
+    Attributes:
+        scores: [n] from a conversation; [batch, tokens] or [batch, features] from a look inside the model.
+        report: what the method says about itself: plain numbers, strings and lists from a conversation; a tensor
+            [batch] for each name from a look inside.
+    """
+
+    scores: NDArray[np.floating] | Tensor
+    report: Mapping[str, Any]
 
 
 def rank(scores: NDArray[np.floating], rng: np.random.Generator) -> NDArray[np.intp]:
@@ -114,6 +133,16 @@ class Cost:
         """Add `other`, or a share of it, in place."""
         for name in vars(self):
             setattr(self, name, getattr(self, name) + share * getattr(other, name))
+
+    def copy(self) -> Cost:
+        """The same figures, which stay while these grow."""
+        return Cost(**vars(self))
+
+    def since(self, before: Cost) -> Cost:
+        """What was added after `before` was copied."""
+        spent = self.copy()
+        spent.add(before, share=-1.0)
+        return spent
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.conversation import Feature
+from assay.conversation import Feature, generator
 from assay.errors import AssayError
 from assay.example import Example, word_spans
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FeatureUnit = Literal["word", "token"]
 Output = Literal["probability", "logit", "log_probability"]
+Subwords = Literal["sum", "mean", "max", "first"]
 Ids = NDArray[np.int64]
 
 
@@ -66,6 +67,24 @@ class Encoding:
         """The number of features."""
         return len(self.features)
 
+    def feature_scores(self, token_scores: NDArray[np.floating], subwords: Subwords) -> NDArray[np.float64]:
+        """The scores of the features, [n], from those of their tokens, [tokens].
+
+        Args:
+            token_scores: [tokens]; those of special tokens are ignored.
+            subwords: `sum`, `mean`, `max` (the score of the largest magnitude, with its sign) or `first`.
+        """
+        (tokens,) = np.nonzero(self.feature_of_token >= 0)
+        features, scores = self.feature_of_token[tokens], token_scores[tokens].astype(np.float64)
+        found = np.zeros(self.n)
+        if subwords in ("sum", "mean"):
+            np.add.at(found, features, scores)
+            return found / np.bincount(features, minlength=self.n) if subwords == "mean" else found
+        # What is written last stays: the largest magnitude, or the first token.
+        order = np.argsort(np.abs(scores), kind="stable") if subwords == "max" else np.arange(len(tokens))[::-1]
+        found[features[order]] = scores[order]
+        return found
+
     def rationale(self, example: Example) -> NDArray[np.bool_] | None:
         """[n], True for the features that truly decide; a token counts when its word does. None if unknown."""
         if example.rationale is None:
@@ -84,15 +103,38 @@ class Batch:
         input_ids: [batch, tokens].
         attention_mask: [batch, tokens], 1 for real tokens, or None where no row is padded.
         token_type_ids: [batch, tokens], or None where the model has no segments.
-        eligible: [batch, tokens], True for tokens that belong to a feature; False for padding and special tokens.
+        feature_of_token: [batch, tokens], the index of the feature that a token belongs to, -1 for padding and special
+            tokens.
         output: the model's output that is explained.
+        foil: [batch], the class that the target is contrasted with: its output is taken off; None without a contrast.
+        rngs: one random generator a row, seeded by the seed, the example and the method. All that is random in a row
+            is drawn from its own, so that it depends neither on the other rows nor on padding.
+        tokens_per_pass: how many tokens the rows of one pass may hold together where a method makes copies of a batch.
+        memo: what has been computed for this batch and is shared among methods.
     """
 
     input_ids: Tensor
     attention_mask: Tensor | None
     token_type_ids: Tensor | None
-    eligible: Tensor
+    feature_of_token: Tensor
     output: Output = "probability"
+    foil: Tensor | None = None
+    rngs: tuple[np.random.Generator, ...] = ()
+    tokens_per_pass: int = 4096
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def eligible(self) -> Tensor:
+        """[batch, tokens], True for tokens that belong to a feature; False for padding and special tokens."""
+        return self.feature_of_token >= 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """The number of tokens in each row, special tokens included, padding not."""
+        if self.attention_mask is None:
+            return [self.input_ids.shape[1]] * len(self.input_ids)
+        lengths: list[int] = self.attention_mask.sum(1).tolist()
+        return lengths
 
     @property
     def model_inputs(self) -> dict[str, Tensor]:
@@ -102,19 +144,27 @@ class Batch:
 
 
 def make_batch(
-    encodings: Sequence[Encoding], padding_id: int = 0, device: str = "cpu", output: Output = "probability"
+    encodings: Sequence[Encoding],
+    padding_id: int = 0,
+    device: str = "cpu",
+    output: Output = "probability",
+    rngs: Sequence[np.random.Generator] = (),
+    tokens_per_pass: int = 4096,
 ) -> Batch:
-    """Put encodings into one batch; shorter ones are padded on the right, and only then is there an attention mask."""
+    """Put encodings into one batch; shorter ones are padded on the right, and only then is there an attention mask.
+
+    Without `rngs`, each row's random numbers hang on its example's id alone.
+    """
     import torch
 
     lengths = [len(encoding.row.ids) for encoding in encodings]
     shape = (len(encodings), max(lengths))
     ids = np.full(shape, padding_id, dtype=np.int64)
     segments = np.zeros(shape, dtype=np.int64)
-    eligible = np.zeros(shape, dtype=np.bool_)
+    features = np.full(shape, -1, dtype=np.int64)
     for index, (encoding, length) in enumerate(zip(encodings, lengths, strict=True)):
         ids[index, :length] = encoding.row.ids
-        eligible[index, :length] = encoding.feature_of_token >= 0
+        features[index, :length] = encoding.feature_of_token
         if encoding.row.segments is not None:
             segments[index, :length] = encoding.row.segments
     mask = np.arange(shape[1])[None, :] < np.array(lengths)[:, None]
@@ -127,8 +177,10 @@ def make_batch(
         input_ids=tensor(ids),
         attention_mask=None if mask.all() else tensor(mask.astype(np.int64)),
         token_type_ids=tensor(segments) if has_segments else None,
-        eligible=tensor(eligible),
+        feature_of_token=tensor(features),
         output=output,
+        rngs=tuple(rngs) or tuple(generator(0, encoding.id) for encoding in encodings),
+        tokens_per_pass=tokens_per_pass,
     )
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from assay.conversation import Answer, Case, Conversation, Feature, Keep, Objective, generator
 
-SetFunction = Callable[[Keep], NDArray[np.floating]]  # [queries, n] -> the target's output, [queries]
+# [queries, n] -> the target's output, [queries], or that of all classes, [queries, classes]
+SetFunction = Callable[[Keep], NDArray[np.floating]]
 TARGET = 1
 
 
@@ -64,7 +65,9 @@ def pool(conversations: Sequence[Conversation[Any]], functions: Sequence[SetFunc
 
 
 def answers(outputs: NDArray[np.floating]) -> Answer:
-    """The target's outputs as a classifier of three classes would answer, [queries, 3]."""
+    """The target's outputs as a classifier of three classes would answer, [queries, 3]; those of all as they are."""
+    if outputs.ndim == 2:
+        return outputs.astype(np.float32)
     answer = np.full((len(outputs), 3), 99.0, dtype=np.float32)
     answer[:, TARGET] = outputs
     return answer

@@ -58,7 +58,7 @@ class Bridge(BlackBoxExplainer):
         if not callable(function):
             raise ValueError(f"explain must be a function or the dotted path of one, not {explain!r}")
         self.explain: Callable[..., ArrayLike] = function
-        self.signed = signed  # type: ignore[misc]  # this family's sign is a setting, not a fact of the class
+        self.signed = signed
         self.settings = settings
         self._takes_rng = _check(function, settings)
 

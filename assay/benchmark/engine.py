@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.benchmark.perturbation import Perturbation
-from assay.classifier import Classifier, Dtype, transform
+from assay.benchmark.progress import say
+from assay.classifier import Classifier, Dtype, is_out_of_memory, transform
 from assay.conversation import Answer, Conversation, Cost, Keep
 from assay.encoding import Encoding, Output, Row
 from assay.errors import AssayError, Undefined
+from assay.perturbation import Perturbation
 
 CPU_TOKENS_PER_BATCH = 4096
 ACCELERATOR_TOKENS_PER_BATCH = 65536
@@ -46,6 +47,7 @@ class _Talk:
     encoding: Encoding
     perturbation: Perturbation
     finish: Callable[[Outcome], None]
+    foil: int | None = None
     history: list[tuple[Keep, list[_Question]]] = field(default_factory=list)
     unanswered: int = 0
     seconds: float = 0.0
@@ -117,6 +119,7 @@ class Engine:
         encoding: Encoding,
         perturbation: Perturbation,
         finish: Callable[[Outcome], None],
+        foil: int | None = None,
     ) -> None:
         """Start a conversation about one example.
 
@@ -125,8 +128,10 @@ class Engine:
             encoding: the example.
             perturbation: how hidden features leave the input.
             finish: called with the outcome; it may add further conversations.
+            foil: a class whose output is taken off that of every class, so that the conversation is about the target
+                rather than the foil.
         """
-        self._resume(_Talk(conversation, encoding, perturbation, finish), None)
+        self._resume(_Talk(conversation, encoding, perturbation, finish, foil), None)
 
     def run(self) -> None:
         """Ask and answer until every conversation has ended."""
@@ -144,7 +149,14 @@ class Engine:
         else:
             del self._open[length]
         started = time.perf_counter()
-        logits = self.model.answer([question.row for question in batch], self.dtype)
+        try:
+            logits = self.model.answer([question.row for question in batch], self.dtype)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._open[length] = bucket
+            self.halve_budget(len(batch) * length, one_row=len(batch) == 1)
+            return
         seconds = (time.perf_counter() - started) / len(batch)
         self.rows_answered += len(batch)
         ready: list[_Talk] = []
@@ -159,6 +171,20 @@ class Engine:
         for talk in ready:
             self._resume(talk, self._answer_of(talk))
 
+    def halve_budget(self, tokens: int, one_row: bool) -> None:
+        """Go on with smaller batches after one of `tokens` tokens did not fit into memory.
+
+        Raises:
+            AssayError: it was a single row, so that no smaller batch can be made.
+        """
+        if one_row:
+            raise AssayError(
+                f"Out of memory: {self.model.device} has no room for a single row of {tokens} tokens. "
+                "Choose a smaller model, another device or shorter texts."
+            )
+        self.tokens_per_batch = max(1, tokens // 2)
+        say(f"Out of memory with {tokens} tokens in a batch; going on with at most {self.tokens_per_batch}.")
+
     def _resume(self, talk: _Talk, answer: Answer | None) -> None:
         """Hand a conversation its answer, if it waits for one, and let it go on until it has to wait for the next."""
         while True:
@@ -167,20 +193,20 @@ class Engine:
                 keep = next(talk.conversation) if answer is None else talk.conversation.send(answer)
             except StopIteration as end:
                 talk.seconds += time.perf_counter() - started
-                talk.finish(_outcome(talk, end.value, None, len(self.model.labels)))
+                talk.finish(_outcome(talk, end.value, None, len(self.model.labels), self.output))
                 return
             except AssayError:
                 raise
             except Exception as error:
                 talk.seconds += time.perf_counter() - started
-                talk.finish(_outcome(talk, None, error, len(self.model.labels)))
+                talk.finish(_outcome(talk, None, error, len(self.model.labels), self.output))
                 return
             talk.seconds += time.perf_counter() - started
             try:
                 self._ask(talk, _checked(keep, talk.encoding))
             except (ValueError, Undefined) as error:
                 _close(talk.conversation)
-                talk.finish(_outcome(talk, None, error, len(self.model.labels)))
+                talk.finish(_outcome(talk, None, error, len(self.model.labels), self.output))
                 return
             if talk.unanswered:
                 return
@@ -211,8 +237,11 @@ class Engine:
 
     def _answer_of(self, talk: _Talk) -> Answer:
         _, questions = talk.history[-1]
-        logits = _logits(questions, len(self.model.labels))
-        answers: Answer = transform(torch.from_numpy(logits).double(), self.output).float().numpy()
+        logits = _logits(questions, len(self.model.labels), talk.perturbation.draws, self.output)
+        outputs = transform(torch.from_numpy(logits).double(), self.output)
+        if talk.foil is not None:
+            outputs = outputs - outputs[:, [talk.foil]]
+        answers: Answer = outputs.float().numpy()
         return answers
 
 
@@ -241,13 +270,21 @@ def _close(conversation: Conversation[Any]) -> None:
         conversation.close()
 
 
-def _logits(questions: list[_Question], classes: int) -> NDArray[np.float32]:
+def _logits(questions: list[_Question], classes: int, draws: int, output: Output) -> NDArray[np.float32]:
+    """Logits for each keep-mask, [queries, classes]; over several draws, those of the mean output."""
     if not questions:
         return np.empty((0, classes), dtype=np.float32)
-    return np.stack([question.logits for question in questions if question.logits is not None])
+    logits = np.stack([question.logits for question in questions if question.logits is not None])
+    if draws == 1:
+        return logits
+    drawn = logits.reshape(-1, draws, classes)
+    mean: NDArray[np.float32] = drawn.mean(axis=1)
+    if output != "logit":
+        mean = torch.from_numpy(drawn).double().softmax(-1).mean(1).log().float().numpy()
+    return mean
 
 
-def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int) -> Outcome:
+def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int, output: Output) -> Outcome:
     answered = [(keep, qs) for keep, qs in talk.history if all(question.logits is not None for question in qs)]
     asked = [question for _, questions in answered for question in questions]
     distinct = {id(question): question for question in asked}.values()
@@ -257,4 +294,5 @@ def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int) ->
         seconds=talk.seconds + sum(question.seconds for question in distinct),
     )
     keeps = [keep for keep, _ in answered] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]
-    return Outcome(result, error, np.concatenate(keeps), _logits(asked, classes), cost)
+    logits = _logits(asked, classes, talk.perturbation.draws, output)
+    return Outcome(result, error, np.concatenate(keeps), logits, cost)

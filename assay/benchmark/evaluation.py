@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -13,15 +14,25 @@ import torch
 from numpy.typing import NDArray
 
 from assay.benchmark.engine import Engine, Outcome
-from assay.benchmark.perturbation import Perturbation
 from assay.benchmark.records import Record, Records
-from assay.classifier import Classifier
-from assay.conversation import Attribution, Case, Conversation, Cost, Feature, Objective, Vector, generator
-from assay.encoding import Encoding, FeatureUnit, Output, make_batch
+from assay.classifier import Classifier, is_out_of_memory
+from assay.conversation import (
+    Attribution,
+    Case,
+    Conversation,
+    Cost,
+    Explanation,
+    Feature,
+    Objective,
+    Vector,
+    generator,
+)
+from assay.encoding import Batch, Encoding, FeatureUnit, Output, make_batch
 from assay.errors import AssayError, Undefined, unknown_name
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
 from assay.metrics.base import Metric, Scores
+from assay.perturbation import Perturbation
 
 
 @dataclass(frozen=True)
@@ -33,15 +44,19 @@ class Settings:
         target: the class that is explained: `predicted`, `gold`, a class name or its index.
         output: what of the model is explained and measured: `probability`, `logit` or `log_probability`.
         seed: of all random numbers.
+        contrast: the class that the target is explained and measured against, so that the question becomes why this
+            class rather than that one (Yin & Neubig 2022): a class name or its index, or `runner_up` for the most
+            likely class beside the target. Its output is taken off the target's. None for no contrast.
 
     Raises:
-        AssayError: an unknown feature unit or output, or a target or seed of another type.
+        AssayError: an unknown feature unit or output, or a target, contrast or seed of another type.
     """
 
     feature: FeatureUnit = "word"
     target: str | int = "predicted"
     output: Output = "probability"
     seed: int = 0
+    contrast: str | int | None = None
 
     def __post_init__(self) -> None:
         for kind, value, known in (("feature", self.feature, FeatureUnit), ("output", self.output, Output)):
@@ -49,6 +64,8 @@ class Settings:
                 raise unknown_name(kind, str(value), get_args(known))
         if isinstance(self.target, bool) or not isinstance(self.target, str | int):
             raise AssayError(f"target must be predicted, gold, a class name or its index, not {self.target!r}.")
+        if isinstance(self.contrast, bool) or not isinstance(self.contrast, str | int | None):
+            raise AssayError(f"contrast must be runner_up, a class name, its index or null, not {self.contrast!r}.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise AssayError(f"seed must be a whole number, not {self.seed!r}.")
 
@@ -120,6 +137,8 @@ class Evaluation:
         self.predicted = [int(row.argmax()) for row in self._logits]
         wanted = [settings.target] * len(self.examples) if targets is None else targets
         self.targets = [self._target(index, target) for index, target in enumerate(wanted)]
+        self.foils = [self._foil(index) for index in range(len(self.examples))]
+        self._batches: dict[tuple[int, ...], Batch] = {}
 
     def _predict(self) -> NDArray[np.float32]:
         """Logits of the full inputs in float32, so that the target does not hang on the precision that is asked for."""
@@ -152,6 +171,26 @@ class Evaluation:
             return label
         return self.model.class_index(target)
 
+    def _foil(self, index: int) -> int | None:
+        contrast = self.settings.contrast
+        if contrast is None:
+            return None
+        if contrast == "runner_up":
+            others = self._logits[index].copy()
+            others[self.targets[index]] = -np.inf
+            return int(others.argmax())
+        return self.model.class_index(contrast)
+
+    def _nothing_to_explain(self, index: int) -> Undefined | None:
+        """Why an example cannot be explained by any method."""
+        if self.encodings[index].n == 0:
+            return Undefined("the text has nothing that can be hidden")
+        if self.foils[index] == self.targets[index]:
+            return Undefined(
+                f"the target and the contrast are the same class, {self.model.labels[self.targets[index]]!r}"
+            )
+        return None
+
     def add_explainer(self, name: str, explainer: Explainer) -> None:
         """Have an explainer score every example.
 
@@ -168,31 +207,39 @@ class Evaluation:
                 f"{type(explainer).__name__} is not an explainer: it must inherit from BlackBoxExplainer and have "
                 "`converse`, or from WhiteBoxExplainer and have `attribute`."
             )
-        first = next(iter(self.perturbations))
         for index, encoding in enumerate(self.encodings):
             draws = self._draws(explainer, encoding.n)
+            nothing = self._nothing_to_explain(index)
             for draw in draws:
+                if nothing is not None:
+                    self._take(name, index, draw, len(draws), nothing, explainer.signed, Cost())
+                else:
+                    self._converse(name, explainer, index, draw, len(draws))
 
-                def finish(outcome: Outcome, index: int = index, draw: _Draw = draw, count: int = len(draws)) -> None:
-                    scores = outcome.error if outcome.error is not None else outcome.result
-                    self._take(name, index, draw, count, scores, explainer.signed, outcome.cost)
+    def _converse(self, name: str, explainer: BlackBoxExplainer, index: int, draw: _Draw, draws: int) -> None:
+        """Start the conversation of a black-box explainer about an example."""
+        encoding = asked = self.encodings[index]
+        if explainer.feature is not None and explainer.feature != self.settings.feature:
+            asked = self.model.encode(self.examples[index], explainer.feature)
 
-                if encoding.n == 0:
-                    self._take(name, index, draw, len(draws), _NO_FEATURES, explainer.signed, Cost())
-                    continue
-                case = self._case(index, (name, draw.number), objective=draw.objective)
-                self.engine.add(
-                    _conversation(explainer, case), encoding, self.perturbations[draw.perturbation or first], finish
-                )
+        def finish(outcome: Outcome) -> None:
+            found = outcome.result if outcome.error is None else outcome.error
+            if asked is not encoding:
+                found = _regrouped(found, asked, encoding)
+            self._take(name, index, draw, draws, found, explainer.signed, outcome.cost)
+
+        run_wide = self.perturbations[draw.perturbation or next(iter(self.perturbations))]
+        case = replace(self._case(index, (name, draw.number), objective=draw.objective), features=asked.features)
+        self.engine.add(
+            _conversation(explainer, case), asked, explainer.perturbation or run_wide, finish, self.foils[index]
+        )
 
     def add_attributions(self, name: str, attributions: Sequence[Attribution]) -> None:
         """Judge attributions that were made elsewhere, one for each example, over the same features."""
         self._verdicts[name] = [_Verdict() for _ in self.examples]
         for index, attribution in enumerate(attributions):
-            empty = self.encodings[index].n == 0
-            self._take(
-                name, index, _Draw(0), 1, _NO_FEATURES if empty else attribution.scores, attribution.signed, None
-            )
+            found = self._nothing_to_explain(index) or attribution.scores
+            self._take(name, index, _Draw(0), 1, found, attribution.signed, None)
 
     def run(self) -> dict[str, Records]:
         """Let all conversations come to their end; the records of each explainer by its name."""
@@ -222,30 +269,58 @@ class Evaluation:
         """Attribute with a white-box explainer, examples of equal length together, so that nothing is padded."""
         by_length: dict[int, list[int]] = defaultdict(list)
         for index, encoding in enumerate(self.encodings):
-            if encoding.n:
+            nothing = self._nothing_to_explain(index)
+            if nothing is None:
                 by_length[len(encoding.row.ids)].append(index)
             else:
-                self._take(name, index, _Draw(0), 1, _NO_FEATURES, explainer.signed, Cost())
+                self._take(name, index, _Draw(0), 1, nothing, explainer.signed, Cost())
         for length, indices in sorted(by_length.items()):
             size = max(1, self.engine.tokens_per_batch // length)
             for start in range(0, len(indices), size):
                 self._attribute(name, explainer, indices[start : start + size])
 
-    def _attribute(self, name: str, explainer: WhiteBoxExplainer, indices: list[int]) -> None:
-        batch = make_batch(
-            [self.encodings[index] for index in indices], device=str(self.model.device), output=self.settings.output
+    def _batch(self, indices: Sequence[int], name: str) -> Batch:
+        """The examples as a batch; what one method has computed for it is there for the next."""
+        key = tuple(indices)
+        if key not in self._batches:
+            self._batches[key] = make_batch(
+                [self.encodings[index] for index in indices],
+                device=str(self.model.device),
+                output=self.settings.output,
+            )
+            foils = [foil for foil in (self.foils[index] for index in indices) if foil is not None]
+            if foils:
+                self._batches[key] = replace(self._batches[key], foil=torch.tensor(foils, device=self.model.device))
+        return replace(
+            self._batches[key],
+            rngs=tuple(generator(self.settings.seed, self.examples[index].id, name, 0) for index in indices),
+            tokens_per_pass=self.engine.tokens_per_batch,
         )
+
+    def _attribute(self, name: str, explainer: WhiteBoxExplainer, indices: list[int]) -> None:
+        batch = self._batch(indices, name)
         target = torch.tensor([self.targets[index] for index in indices], device=self.model.device)
-        before = Cost(**vars(self.model.cost))
+        before, borrowed = self.model.cost.copy(), self.model.borrowed.copy()
         started = time.perf_counter()
         try:
             with self.model.at_work():
-                token_scores = explainer.attribute(self.model, batch, target).detach().float().cpu().numpy()
-            if token_scores.shape != tuple(batch.input_ids.shape):
-                raise ValueError(f"returned shape {token_scores.shape} for tokens {tuple(batch.input_ids.shape)}")
+                found = explainer.attribute(self.model, batch, target)
+            report = found.report if isinstance(found, Explanation) else {}
+            tensor = torch.as_tensor(found.scores if isinstance(found, Explanation) else found)
+            scores = tensor.detach().float().cpu().numpy()
+            widest = max(self.encodings[index].n for index in indices)
+            shape = (len(indices), widest) if explainer.scores_features else tuple(batch.input_ids.shape)
+            if scores.shape != shape:
+                raise ValueError(f"returned scores of shape {scores.shape} where {shape} are due")
         except AssayError:
             raise
         except Exception as error:
+            if is_out_of_memory(error) and (len(indices) > 1 or batch.tokens_per_pass > batch.input_ids.shape[1]):
+                self.engine.halve_budget(max(batch.input_ids.numel(), batch.tokens_per_pass), one_row=False)
+                half = (len(indices) + 1) // 2
+                for part in filter(None, (indices[:half], indices[half:])):
+                    self._attribute(name, explainer, part)
+                return
             if len(indices) > 1:
                 # One example must not take the others of its batch down with it.
                 for index in indices:
@@ -253,22 +328,26 @@ class Evaluation:
                 return
             self._take(name, indices[0], _Draw(0), 1, error, explainer.signed, Cost())
             return
-        spent = Cost(**vars(self.model.cost))
-        spent.add(before, share=-1.0)
-        spent.seconds = time.perf_counter() - started
-        for index, scores in zip(indices, token_scores, strict=True):
+        spent = self.model.cost.since(before)
+        spent.add(self.model.borrowed.since(borrowed))
+        spent.seconds += time.perf_counter() - started
+        for row, index in enumerate(indices):
             cost = Cost()
             cost.add(spent, share=1 / len(indices))
             encoding = self.encodings[index]
-            words = np.zeros(encoding.n)
-            eligible = encoding.feature_of_token >= 0
-            np.add.at(words, encoding.feature_of_token[eligible], scores[eligible].astype(np.float64))
-            self._take(name, index, _Draw(0), 1, words, explainer.signed, cost)
+            own = scores[row, : encoding.n].astype(np.float64)
+            if not explainer.scores_features:
+                own = encoding.feature_scores(scores[row], explainer.subwords)
+            said = {key: float(values[row]) for key, values in report.items()}
+            self._take(name, index, _Draw(0), 1, Explanation(own, said), explainer.signed, cost)
 
     def _take(
         self, name: str, index: int, draw: _Draw, draws: int, scores: Any, signed: bool, cost: Cost | None
     ) -> None:
         """Take in an attribution, or the reason why there is none, and start the metrics on it."""
+        report = {}
+        if isinstance(scores, Explanation):
+            scores, report = scores.scores, dict(scores.report)
         verdict, encoding = self._verdicts[name][index], self.encodings[index]
         if cost is not None:
             verdict.cost.add(cost)
@@ -279,6 +358,7 @@ class Evaluation:
             "scores": None,
             "signed": signed,
             "reason": None,
+            "report": None,
         }
         verdict.attributions[draw.number] = record
         waiting = [
@@ -288,9 +368,9 @@ class Evaluation:
             if draw.metric is None or (metric, perturbation) == (draw.metric, draw.perturbation)
         ]
         try:
-            attribution = Attribution(
-                encoding.features, _checked(scores, encoding.features), self.targets[index], signed
-            )
+            checked = _checked(scores, encoding.features)
+            attribution = Attribution(encoding.features, checked, self.targets[index], signed, report)
+            record["report"] = _as_json(report)
         except Undefined as reason:
             record["reason"] = str(reason)
             for metric, perturbation in waiting:
@@ -329,7 +409,11 @@ class Evaluation:
                 cost=cost,
             )
             self.engine.add(
-                _conversation(self.metrics[metric], case), encoding, self.perturbations[perturbation], finish
+                _conversation(self.metrics[metric], case),
+                encoding,
+                self.perturbations[perturbation],
+                finish,
+                self.foils[index],
             )
 
     def _report(self, verdict: _Verdict, draws: int) -> None:
@@ -395,7 +479,18 @@ def _conversation(speaker: BlackBoxExplainer | Metric, case: Case) -> Conversati
     return result
 
 
-_NO_FEATURES = Undefined("the text has nothing that can be hidden")
+def _regrouped(found: Any, asked: Encoding, wanted: Encoding) -> Any:
+    """Scores of tokens summed to those of what the run scores; what is no attribution stays what it is."""
+    scores = found.scores if isinstance(found, Explanation) else found
+    try:
+        checked = _checked(scores, asked.features)
+    except Undefined as reason:
+        return reason
+    tokens = np.zeros(len(asked.row.ids))
+    own = asked.feature_of_token >= 0
+    tokens[own] = checked[asked.feature_of_token[own]]
+    words = wanted.feature_scores(tokens, "sum")
+    return replace(found, scores=words) if isinstance(found, Explanation) else words
 
 
 def _checked(scores: Any, features: tuple[Feature, ...]) -> Vector:
@@ -416,6 +511,18 @@ def _checked(scores: Any, features: tuple[Feature, ...]) -> Vector:
     if len(wrong):
         raise Undefined(f"the score of feature {wrong[0]} ({features[wrong[0]].text!r}) is {array[wrong[0]]}")
     return array
+
+
+def _as_json(report: Mapping[str, Any]) -> str | None:
+    """What a method says about itself, as text.
+
+    Raises:
+        Undefined: it is not made of plain numbers, strings and lists.
+    """
+    try:
+        return json.dumps(report) if report else None
+    except (TypeError, ValueError) as error:
+        raise Undefined(f"the method's report cannot be kept as JSON: {error}") from error
 
 
 def _reason(error: Exception) -> str:

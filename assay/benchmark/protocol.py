@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.benchmark.evaluation import Settings
-from assay.benchmark.perturbation import Perturbation
 from assay.benchmark.store import SCHEMA_VERSION, digest
 from assay.classifier import Classifier
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
+from assay.perturbation import Perturbation
 from assay.tasks import Task
 
 # Raised whenever the same protocol would give other numbers.

@@ -16,7 +16,6 @@ from assay import registry
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import check_accuracy, match_labels
-from assay.benchmark.perturbation import Perturbation
 from assay.benchmark.progress import Progress, say
 from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.store import Cell, Damaged, Store
@@ -27,6 +26,7 @@ from assay.errors import AssayError, unknown_name
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
+from assay.perturbation import Perturbation
 from assay.tasks import Source
 
 CHOICES: dict[str, tuple[str, ...]] = {

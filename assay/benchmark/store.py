@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TABLES = tuple(table.name for table in fields(Records))
 
 
@@ -325,6 +325,7 @@ def _schema(name: str) -> pa.Schema:
             "scores": pa.list_(number),
             "signed": pa.bool_(),
             "reason": text,
+            "report": text,
         },
         "scores": {"example": text, "perturbation": text, "metric": text, "value": number, "reason": text},
         "curves": {

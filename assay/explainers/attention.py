@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from assay.classifier import Classifier
-    from assay.encoding import Batch
+    from assay.encoding import Batch, Subwords
 
 
 class Attention(WhiteBoxExplainer):
@@ -32,7 +32,10 @@ class Attention(WhiteBoxExplainer):
 
     signed = False
 
-    def __init__(self, layer: int | Literal["all"] = -1, head: int | Literal["mean"] = "mean") -> None:
+    def __init__(
+        self, layer: int | Literal["all"] = -1, head: int | Literal["mean"] = "mean", subwords: Subwords = "sum"
+    ) -> None:
+        super().__init__(subwords)
         self.layer = layer if layer == "all" else _place("layer", layer, "all")
         self.head = head if head == "mean" else _place("head", head, "mean")
 

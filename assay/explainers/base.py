@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from operator import index
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.conversation import Case, Conversation
+from assay.conversation import Case, Conversation, Explanation
+from assay.encoding import FeatureUnit, Subwords
+from assay.errors import near_matches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from assay.classifier import Classifier
     from assay.encoding import Batch
+    from assay.example import Example
+    from assay.perturbation import Perturbation
 
 
 class Explainer(ABC):  # noqa: B024 (the two kinds below say what a method must do)
@@ -26,27 +31,78 @@ class Explainer(ABC):  # noqa: B024 (the two kinds below say what a method must 
         searches: whether it searches for the best ranking of one metric; it is then run once for each metric that has
             an objective, and finds that in `case.objective`.
         repeats: how many attributions to draw for each example; a metric's score is the mean over them.
+        background: how many examples of the task's train split it wants to see in `prepare`.
     """
 
-    signed: ClassVar[bool] = True
+    signed: bool = True
     searches: ClassVar[bool] = False
     repeats: int = 1
+    background: int = 0
+
+    def check(self, model: Classifier) -> None:  # noqa: B027 (most methods suit every model)
+        """Find out, before any work, whether the method is defined for a model.
+
+        Raises:
+            AssayError: it is not; the message says why, and what would be right.
+        """
+
+    def prepare(  # noqa: B027 (most methods need none)
+        self, model: Classifier, background: Sequence[Example]
+    ) -> None:
+        """Look at examples of the task's train split, once, before the work.
+
+        Args:
+            model: the classifier that will be explained.
+            background: at most `self.background` examples.
+        """
 
 
 class BlackBoxExplainer(Explainer):
-    """An explainer that sees the model's answers only."""
+    """An explainer that sees the model's answers only.
+
+    Attributes:
+        perturbation: how this method hides features, in place of the run's perturbation; None for the run's.
+        feature: `token` for a method that hides tokens whatever the run scores; a word then scores the sum over its
+            tokens. None for the run's unit.
+    """
+
+    perturbation: Perturbation | None = None
+    feature: ClassVar[FeatureUnit | None] = None
 
     @abstractmethod
-    def converse(self, case: Case) -> Conversation[NDArray[np.floating]]:
+    def converse(self, case: Case) -> Conversation[NDArray[np.floating] | Explanation]:
         """Ask about inputs with features hidden; return one score for each feature, [n]."""
 
 
 class WhiteBoxExplainer(Explainer):
-    """An explainer that needs the inside of the network: gradients, attention, relevance."""
+    """An explainer that needs the inside of the network: gradients, attention, relevance.
+
+    Attributes:
+        scores_features: whether `attribute` scores the features themselves in place of the tokens.
+        subwords: how the scores of a word's tokens become the word's: their `sum`, their `mean`, `max` (the one of the
+            largest magnitude, with its sign) or `first`. The sum is the default: it is what keeps a complete method
+            complete, and what hiding the whole word at once amounts to where a model is linear.
+
+    Args:
+        subwords: see above.
+
+    Raises:
+        ValueError: an unknown way.
+    """
+
+    scores_features: ClassVar[bool] = False
+    subwords: Subwords = "sum"
+
+    def __init__(self, subwords: Subwords = "sum") -> None:
+        if subwords not in get_args(Subwords):
+            raise ValueError(f"unknown subwords {subwords!r}. {near_matches(str(subwords), get_args(Subwords))}")
+        self.subwords = subwords
 
     @abstractmethod
-    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
+    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor | Explanation:
         """Scores for each token, [batch, tokens]; padding and special tokens are ignored by the caller.
+
+        Where the class `scores_features`, scores for each feature, [batch, features], padded on the right.
 
         Args:
             model: the classifier, in eval mode with frozen parameters.

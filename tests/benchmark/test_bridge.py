@@ -220,8 +220,8 @@ def test_captums_feature_ablation_runs_unchanged_and_agrees_with_leave_one_out()
 
 def test_in_the_engine_its_calls_share_batches_with_those_of_other_examples(tiny_bert, monkeypatch):
     from assay.benchmark.engine import Engine
-    from assay.benchmark.perturbation import Mask
     from assay.example import Example
+    from assay.perturbation import Mask
     from tests.tiny_models import WORDS
 
     encodings = [tiny_bert.encode(Example(f"{i}", (" ".join(WORDS[i : i + 5]),))) for i in range(40)]

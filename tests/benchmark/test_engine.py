@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from assay.benchmark.engine import Engine, Outcome
-from assay.benchmark.perturbation import Delete, Mask, Perturbation
 from assay.classifier import Classifier
 from assay.conversation import Answer, Keep
 from assay.encoding import Encoding, Row
 from assay.errors import AssayError, Undefined
 from assay.example import Example
+from assay.perturbation import Delete, Mask, Perturbation
 from tests.benchmark.watching import changed, state, watched
 from tests.tiny_models import CORPUS, tiny_classifier, tiny_model
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assay.benchmark.records import Records
-from assay.benchmark.store import TABLES, Cell, Damaged, Store, digest, slug, verify
+from assay.benchmark.store import SCHEMA_VERSION, TABLES, Cell, Damaged, Store, digest, slug, verify
 from assay.errors import AssayError
 from tests.leaderboard.synthetic import protocol
 
@@ -21,14 +21,22 @@ FILES = [*(f"{name}.parquet" for name in TABLES), "cell.json", "config.json", "e
 def meta(**changes: Any) -> dict[str, Any]:
     about = protocol(**changes)
     identity = {"name": "lime", "settings": {"samples": 10}}
-    return {"schema": 1, "key": digest([about, identity]), "protocol": about, "explainer": identity}
+    return {"schema": SCHEMA_VERSION, "key": digest([about, identity]), "protocol": about, "explainer": identity}
 
 
 def records(first: int = 0, last: int = 4, value: float = 0.5) -> Records:
     names = [f"example {number}" for number in range(first, last)]
     cost = dict.fromkeys(("forward_rows", "forward_tokens", "backward_rows", "backward_tokens", "seconds"), 1.0)
     about = {"label": 1, "predicted": 1, "target": 0, "features": ["a", "b"], "segments": [0, 0], "positions": [0, 1]}
-    found = {"draw": 0, "metric": None, "perturbation": None, "scores": [1.0, value], "signed": True, "reason": None}
+    found: dict[str, Any] = {
+        "draw": 0,
+        "metric": None,
+        "perturbation": None,
+        "scores": [1.0, value],
+        "signed": True,
+        "reason": None,
+    }
+    found["report"] = '{"completeness_error": 0.01}'
     return Records(
         examples=[
             {"example": name, **about, "rationale": None, "logits": [0.5, 1.5], "truncated": 0, **cost}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+import importlib
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 from assay import registry
 from assay.errors import AssayError
 from assay.explainers.base import WhiteBoxExplainer
+from tests.explainers import rows
 from tests.explainers.attributing import batch_of, encode, explain, token_scores
 from tests.explainers.linear_model import WIDTH, linear_classifier
 from tests.tiny_models import ARCHITECTURES, CORPUS, tiny_classifier, tiny_model
@@ -20,64 +21,11 @@ SINGLE = (("a dull , unforgettable script",), ("good",), (CORPUS[3],), ("nobody 
 PAIRS = (("two men play", "nobody is outside"), ("good", "good"), ("how do i learn", "how to cook ?"))
 
 
-@dataclass(frozen=True)
-class Row:
-    """An explainer under test.
-
-    Attributes:
-        name: its name on the command line.
-        signed: whether its scores have a sign.
-        asks: whether its scores depend on the model at all.
-        quick: settings that make it cheap; the laws hold for any.
-        bad: settings that it must refuse, and what the message names.
-    """
-
-    name: str
-    signed: bool = True
-    asks: bool = True
-    quick: dict[str, Any] = field(default_factory=dict)
-    bad: tuple[tuple[dict[str, Any], str], ...] = ()
-
-
-ROWS = (
-    Row("random", asks=False, bad=(({"repeats": 0}, "repeats must be at least 1, not 0"),)),
-    Row("first", signed=False, asks=False),
-    Row(
-        "oracle",
-        signed=False,
-        quick={"exact_up_to": 4},
-        bad=(({"exact_up_to": -1}, "exact_up_to must be from 0 to 16"), ({"exact_up_to": 17}, "from 0 to 16, not 17")),
-    ),
-    Row("leave_one_out"),
-    Row("gradient", signed=False),
-    Row("gradient_x_input"),
-    Row(
-        "integrated_gradients",
-        quick={"steps": 4},
-        bad=(
-            ({"steps": 0}, "steps must be at least 1, not 0"),
-            ({"steps": 2.5}, "steps must be a whole number at least 1, not 2.5"),
-            ({"baseline": "zeros"}, "Did you mean 'zero'"),
-        ),
-    ),
-    Row(
-        "attention",
-        signed=False,
-        bad=(
-            ({"layer": "last"}, "layer must be a whole number or 'all', not 'last'"),
-            ({"head": 0.5}, "head must be a whole number or 'mean', not 0.5"),
-        ),
-    ),
-    Row(
-        "lime",
-        quick={"samples": 50},
-        bad=(({"samples": 0}, "samples must be at least 2, not 0"), ({"samples": -3}, "samples must be at least 2")),
-    ),
-    Row(
-        "kernel_shap",
-        quick={"samples": 50},
-        bad=(({"samples": 0}, "samples must be at least 2, not 0"), ({"samples": -3}, "samples must be at least 2")),
-    ),
+# A row is added to the file of its family.
+ROWS = tuple(
+    row
+    for family in iter_modules(rows.__path__)
+    for row in importlib.import_module(f"{rows.__name__}.{family.name}").ROWS
 )
 every_explainer = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
@@ -119,7 +67,7 @@ def test_its_settings_are_those_of_its_class_and_bad_ones_are_refused(row):
         (row, architecture)
         for row in ROWS
         for architecture in ARCHITECTURES
-        if is_white_box(row) or architecture == "bert"
+        if architecture not in row.unsupported and (is_white_box(row) or architecture == "bert")
     ],
     ids=lambda value: getattr(value, "name", value),
 )
@@ -143,8 +91,7 @@ def test_the_seed_decides_what_is_random_and_nothing_else(row, tiny_bert):
     text = [(CORPUS[5],)]
     first, again, other = (explain(build(row), tiny_bert, text, seed)[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
-    sampled = row.name in ("random", "lime", "kernel_shap")
-    assert np.array_equal(first, other) is not sampled
+    assert np.array_equal(first, other) is not row.random
 
 
 @every_explainer

@@ -57,7 +57,7 @@ def protocol(task: str = "sst2", model: str = "small-bert", examples: int = 40, 
         "target": "predicted",
         "output": "probability",
         "seed": 0,
-        "perturbations": {"mask": {"_target_": "assay.benchmark.perturbation.Mask"}},
+        "perturbations": {"mask": {"_target_": "assay.perturbation.Mask"}},
         "metrics": {
             "comprehensiveness": {
                 "_target_": "assay.metrics.erasure.Comprehensiveness",
@@ -206,8 +206,8 @@ def write_results(root: Path, *, hostile: bool = False, examples: int = 16) -> P
     In hostile results names and words try to break out of whatever they are shown in.
     """
     both = {
-        "mask": {"_target_": "assay.benchmark.perturbation.Mask"},
-        "delete": {"_target_": "assay.benchmark.perturbation.Delete"},
+        "mask": {"_target_": "assay.perturbation.Mask"},
+        "delete": {"_target_": "assay.perturbation.Delete"},
     }
     model = f"org/{HOSTILE}" if hostile else "small-bert"
     words = (HOSTILE, "\u202eevil", "a\u2028b", "__html__", "{{ 7*7 }}") if hostile else ()

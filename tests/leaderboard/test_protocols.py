@@ -10,7 +10,7 @@ def test_differences_are_named_by_dotted_path() -> None:
     first, second = protocol(seed=0), protocol(seed=1, perturbations={"delete": {"_target_": "Delete"}})
     assert differences([first, second]) == {
         "seed": ["0", "1"],
-        "perturbations.mask._target_": ["assay.benchmark.perturbation.Mask", "—"],
+        "perturbations.mask._target_": ["assay.perturbation.Mask", "—"],
         "perturbations.delete._target_": ["—", "Delete"],
     }
     assert differences([first, first]) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,31 @@ from numpy.typing import NDArray
 from assay.conversation import Keep
 from assay.encoding import Encoding, Row
 
+if TYPE_CHECKING:
+    from assay.classifier import Classifier
+
 
 class Perturbation(ABC):
     """Base of all perturbations.
 
     Attributes:
         needs_hidden_token: whether it writes a token in place of what is hidden.
+        draws: how many inputs stand for one keep-mask; the model's outputs are averaged over them.
     """
 
     needs_hidden_token: ClassVar[bool] = False
+    draws: int = 1
+
+    def check(self, model: Classifier) -> None:  # noqa: B027 (most perturbations suit every model)
+        """Get ready to hide features from a model.
+
+        Raises:
+            AssayError: it cannot be done for this model; the message says what would be right.
+        """
 
     @abstractmethod
     def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
-        """The model's input for each keep-mask.
+        """The model's inputs, `draws` for each keep-mask, those of one mask next to each other.
 
         Args:
             encoding: the full input.

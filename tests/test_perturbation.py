@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay import registry
-from assay.benchmark.perturbation import Delete, Mask
 from assay.encoding import Encoding
 from assay.example import Example
+from assay.perturbation import Delete, Mask
 from tests.tiny_models import ARCHITECTURES, tiny_classifier
 
 HIDDEN = 999
