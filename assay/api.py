@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import ArrayLike
 from assay import registry
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
+from assay.benchmark.preparation import Background, prepare
 from assay.benchmark.records import Records
 from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS
@@ -42,6 +45,8 @@ def explain(
     feature: FeatureUnit = "word",
     perturbation: str = "mask",
     seed: int = 0,
+    contrast: int | str | None = None,
+    background: Sequence[Text] = (),
     **settings: Any,
 ) -> Attribution:
     """Score the words of one text.
@@ -54,7 +59,13 @@ def explain(
         feature: `word` or `token`.
         perturbation: how a black-box explainer hides features.
         seed: of the random numbers.
-        settings: the explainer's settings, such as `samples=500`.
+        contrast: the class to explain the target against, by name or index, or `runner_up`; None for no contrast.
+        background: texts like those that the model was trained on, for explainers that want to see some
+            (`Explainer.background` says how many).
+        settings: the explainer's settings, such as `samples=500` or `subwords="mean"`.
+
+    Returns:
+        The scores; `report` holds what the method says about itself, such as a completeness error.
 
     Raises:
         AssayError: an unknown name or setting, an empty text, an explainer that gives no attribution for this text.
@@ -64,8 +75,10 @@ def explain(
     if built.searches:
         raise AssayError(f"{name} searches for the best ranking under a metric; use it through assay.evaluate.")
     (example,) = _examples([text])
-    chosen = Settings(feature, "predicted" if target is None else target, seed=seed)
-    evaluation = Evaluation(model, [example], {}, _perturbations(perturbation), chosen)
+    chosen = Settings(feature, "predicted" if target is None else target, seed=seed, contrast=contrast)
+    hiding = _perturbations(perturbation)
+    prepare({name: built}, hiding, model, partial(_background, _examples(background)))
+    evaluation = Evaluation(model, [example], {}, hiding, chosen)
     encoding = evaluation.encodings[0]
     if encoding.n == 0:
         raise AssayError("The text is empty: there is nothing to explain.")
@@ -73,7 +86,23 @@ def explain(
     record = evaluation.run()[name].attributions[0]
     if record["reason"] is not None:
         raise AssayError(f"{name} gives no attribution for this text: {record['reason']}.")
-    return Attribution(encoding.features, np.array(record["scores"]), evaluation.targets[0], built.signed)
+    report = json.loads(record["report"] or "{}")
+    return Attribution(encoding.features, np.array(record["scores"]), evaluation.targets[0], built.signed, report)
+
+
+def _train_split(task: str, seed: int, count: int) -> Sequence[Example]:
+    from assay.tasks import load_task
+
+    return load_task(task, split="train", size=count, seed=seed)
+
+
+def _background(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    if not examples:
+        raise AssayError(
+            f"This explainer wants to see texts like those that the model was trained on, {count} at most: "
+            "give them as background=[...]."
+        )
+    return examples[:count]
 
 
 def score(
@@ -86,6 +115,7 @@ def score(
     target: int | str | None = None,
     seed: int = 0,
     output: Output = "probability",
+    contrast: int | str | None = None,
 ) -> pd.DataFrame:
     """Measure how faithful attributions are, whoever made them.
 
@@ -99,6 +129,7 @@ def score(
         target: the class that is explained; None for the attribution's own, and for plain arrays the predicted class.
         seed: of the ranking of equal scores.
         output: what of the model is measured.
+        contrast: the class that the target is measured against; None for no contrast.
 
     Returns:
         A row for each text and a column for each measure. What is undefined is NaN; `frame.attrs["undefined"]` maps
@@ -115,7 +146,9 @@ def score(
         )
     judges = _metrics(metrics)
     headlines = [measure for judge in judges.values() for measure in _headlines(judge)]
-    settings = Settings(feature, output=output, seed=seed)
+    settings = Settings(feature, output=output, seed=seed, contrast=contrast)
+    hiding = _perturbations(perturbation)
+    prepare({}, hiding, model, partial(_background, ()))
     all_examples = _examples(texts)
     rows: list[dict[str, float]] = [{} for _ in texts]
     undefined: dict[tuple[int, str], str] = {}
@@ -126,7 +159,7 @@ def score(
             model,
             examples,
             judges,
-            _perturbations(perturbation),
+            hiding,
             settings,
             targets=[_target(attributions[place], target) for place in places],
         )
@@ -155,6 +188,8 @@ def evaluate(
     target: int | str | None = None,
     seed: int = 0,
     output: Output = "probability",
+    contrast: int | str | None = None,
+    background: Sequence[Text] = (),
     **settings: Any,
 ) -> pd.DataFrame:
     """Measure an explainer, beside the controls `random` and `oracle`, on a whole task.
@@ -169,6 +204,8 @@ def evaluate(
         target: the class to explain; None for the predicted class, `"gold"` for the label.
         seed: of all random numbers.
         output: what of the model is explained and measured.
+        contrast: the class that the target is explained and measured against; None for no contrast.
+        background: texts for explainers that want to see some; without them the train split of a task given by name.
         settings: settings of the explainer, if it is one and given by name.
 
     Returns:
@@ -180,7 +217,11 @@ def evaluate(
 
     from assay.tasks import load_task
 
+    seen = _examples(background)
+    train: Background = partial(_background, seen)
     if isinstance(task, str):
+        if not seen:
+            train = partial(_train_split, task, seed)
         task = load_task(task)
     several = [explainer] if isinstance(explainer, str | Explainer) else list(explainer)
     if settings and len(several) > 1:
@@ -191,14 +232,16 @@ def evaluate(
         name: metric for name, metric in _metrics(metrics).items() if task.has_rationales or not metric.needs_rationale
     }
     match = match_labels(task.labels, model.labels)
-    chosen = Settings(feature, "predicted" if target is None else target, output, seed)
+    chosen = Settings(feature, "predicted" if target is None else target, output, seed, contrast)
+    hiding = _perturbations(perturbation)
+    prepare(built, hiding, model, train)
     records = {name: Records() for name in built}
     for first in range(0, len(task), SHARD):
         part = [
             replace(example, label=None if example.label is None else match.class_of_label[example.label])
             for example in task[first : first + SHARD]
         ]
-        evaluation = Evaluation(model, part, judges, _perturbations(perturbation), chosen)
+        evaluation = Evaluation(model, part, judges, hiding, chosen)
         for name, one in built.items():
             evaluation.add_explainer(name, one)
         for name, found in evaluation.run().items():

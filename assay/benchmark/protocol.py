@@ -14,7 +14,7 @@ from assay.perturbation import Perturbation
 from assay.tasks import Task
 
 # Raised whenever the same protocol would give other numbers.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 Contents = Mapping[str, Mapping[str, Any]]
 
@@ -36,7 +36,7 @@ def make_protocol(
         size: the size that was asked for, None for all.
         seed_of_task: the seed of the subset.
         model: the classifier.
-        settings: feature unit, target, output and seed.
+        settings: feature unit, target, contrast, output and seed.
         perturbations: class and settings of each, by name.
         metrics: class and settings of each, by name.
         built: the perturbations themselves.
@@ -64,6 +64,7 @@ def make_protocol(
         },
         "feature": settings.feature,
         "target": settings.target,
+        "contrast": settings.contrast,
         "output": settings.output,
         "seed": settings.seed,
         "perturbations": dict(perturbations),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, get_args
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from assay import registry
+from assay.benchmark import preparation
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import check_accuracy, match_labels
@@ -28,6 +30,7 @@ from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
 from assay.perturbation import Perturbation
 from assay.tasks import Source
+from assay.tasks.base import stratified
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "overwrite": ("only-missing", "always", "never"),
@@ -47,6 +50,7 @@ class _Job:
     metrics: dict[str, Any]
     perturbations: dict[str, Any]
     settings: Settings
+    backgrounds: dict[int, Sequence[Example]] = field(default_factory=dict)  # by size; 0 stands for all there is
 
 
 def run(config: DictConfig) -> list[Cell]:
@@ -72,6 +76,8 @@ def run(config: DictConfig) -> list[Cell]:
             raise AssayError(f"No metric is left: {task.name} does not know which words truly decide.")
     chosen = job.content["model"]
     model = _classifier(chosen["path"], chosen["device"], chosen["dtype"], chosen["revision"])
+    if _suite_is_chosen():
+        _leave_out(job, preparation.check(job.explainers, model))
     match = match_labels(task.labels, model.labels)
     examples = [
         replace(example, label=None if example.label is None else match.class_of_label[example.label])
@@ -87,6 +93,10 @@ def run(config: DictConfig) -> list[Cell]:
         job.content["metrics"],
         job.perturbations,
     )
+    for name, explainer in job.explainers.items():
+        if explainer.background:
+            seen = _background(job, explainer.background)
+            job.content["explainers"][name]["background_fingerprint"] = replace(task, examples=tuple(seen)).fingerprint
     metas = {
         name: make_meta(protocol, name, job.content["explainers"][name], explainer, job.metrics)
         for name, explainer in job.explainers.items()
@@ -101,6 +111,9 @@ def run(config: DictConfig) -> list[Cell]:
     if overwrite == "never":
         say(f"{header}: {len(cells)} cells finished, not computed because of overwrite=never: {', '.join(missing)}.")
         return list(cells.values())
+    preparation.prepare(
+        {name: job.explainers[name] for name in missing}, job.perturbations, model, partial(_background, job)
+    )
     accuracy = _accuracy(model, examples, job)
     note = check_accuracy(accuracy, task.majority, match, job.content["allow_low_accuracy"])
     if note:
@@ -163,7 +176,9 @@ def _check(config: DictConfig) -> _Job:
         explainers={name: registry.instantiate(part) for name, part in content["explainers"].items()},
         metrics={name: registry.instantiate(part) for name, part in content["metrics"].items()},
         perturbations={name: registry.instantiate(part) for name, part in content["perturbations"].items()},
-        settings=Settings(content["feature"], content["target"], content["output"], content["seed"]),
+        settings=Settings(
+            content["feature"], content["target"], content["output"], content["seed"], content["contrast"]
+        ),
     )
     for group, built, base in (
         ("explainers", job.explainers, Explainer),
@@ -185,7 +200,45 @@ def _check(config: DictConfig) -> _Job:
     target = content["target"]
     if target not in ("predicted", "gold", *labels, *range(len(labels))):
         raise unknown_name("target", str(target), ["predicted", "gold", *labels])
+    contrast = content["contrast"]
+    if contrast not in (None, "runner_up", *labels, *range(len(labels))):
+        raise unknown_name("contrast", str(contrast), ["runner_up", *labels])
+    if any(explainer.background for explainer in job.explainers.values()):
+        try:
+            _train_split(job)
+        except AssayError as error:
+            if not _suite_is_chosen():
+                raise
+            wanting = [name for name, explainer in job.explainers.items() if explainer.background]
+            _leave_out(job, dict.fromkeys(wanting, f"it wants to see the train split. {error}"))
     return job
+
+
+def _suite_is_chosen() -> bool:
+    """Whether the explainers were not named one by one, so that those that cannot work here are left out."""
+    return HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("explainer") == "all"
+
+
+def _leave_out(job: _Job, reasons: Mapping[str, str]) -> None:
+    for name, reason in reasons.items():
+        say(f"{name} is left out: {reason}")
+        del job.explainers[name], job.content["explainers"][name]
+
+
+def _train_split(job: _Job) -> Source:
+    source: Source = registry.instantiate({**job.content["task"], "split": "train", "size": None})
+    return source
+
+
+def _background(job: _Job, count: int) -> Sequence[Example]:
+    """Examples of the task's train split, the same for every explainer that wants as many."""
+    if count not in job.backgrounds:
+        if not job.backgrounds:
+            job.backgrounds[0] = _train_split(job).load().examples
+        train = job.backgrounds[0]
+        chosen = stratified([example.label for example in train], min(count, len(train)), job.settings.seed)
+        job.backgrounds[count] = [train[index] for index in chosen]
+    return job.backgrounds[count]
 
 
 def _whole_number(key: str, value: Any) -> None:
@@ -195,8 +248,6 @@ def _whole_number(key: str, value: Any) -> None:
 
 def _command() -> str:
     """The command that leads to this job, as far as it is known."""
-    from hydra.core.hydra_config import HydraConfig
-
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     return " ".join(["assay run", *(shlex.quote(override) for override in overrides)])
 

@@ -25,6 +25,7 @@ _TITLES = {
     "model.hidden_token": "Token that hides",
     "feature": "Feature",
     "target": "Class that is explained",
+    "contrast": "Class that it is contrasted with",
     "output": "Output that is measured",
     "seed": "Seed",
     "version": "Protocol version",
