@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +43,10 @@ class Classifier:
         revision: the hub commit that the weights came from, or None for a local folder.
         cost: what has been asked of the model so far, counted where the model is called.
         borrowed: what would have been asked besides, had it not been known from another method.
+        prompt: the template and label words of a prompted language model; None for a classifier.
     """
+
+    prompt: Mapping[str, Any] | None = None
 
     def __init__(
         self, model: Any, tokenizer: Any, name: str = "model", dtype: Dtype = "float32", revision: str | None = None
@@ -87,19 +90,15 @@ class Classifier:
         Raises:
             AssayError: no such folder, not a classifier, no fast tokenizer, or a device that is not there.
         """
-        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         chosen = find_device(device)
         config = load_config(path, revision)
-        try:
+        with loading(path, "a classifier"):
             tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
-            with _no_bars():
-                model, info = AutoModelForSequenceClassification.from_pretrained(
-                    str(path), revision=revision, dtype=torch.float32, output_loading_info=True
-                )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise AssayError(f"Cannot load a classifier from {str(path)!r}: {error}") from error
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                str(path), revision=revision, dtype=torch.float32, output_loading_info=True
+            )
         if info["missing_keys"]:
             raise AssayError(
                 f"{str(path)!r} is not a classifier: its weights lack {', '.join(sorted(info['missing_keys'])[:3])}. "
@@ -410,6 +409,38 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
     Raises:
         AssayError: no such folder or hub id, or a model of another kind.
     """
+    config = _load_any_config(path, revision)
+    kinds = config.architectures or []
+    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise AssayError(
+            f"{str(path)!r} is a {kinds[0]}, not a sequence classification model. "
+            "Fine-tune it first, for example with `assay train`; a causal language model can also be prompted as it is "
+            "(model.kind=prompted)."
+        )
+    return config
+
+
+def load_causal_config(path: str | Path, revision: str | None = None) -> Any:
+    """The configuration of a causal language model, without its weights.
+
+    Raises:
+        AssayError: no such folder or hub id, or a model of another kind.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = _load_any_config(path, revision)
+    kinds = config.architectures or []
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or any(
+        kind.endswith(("ForSequenceClassification", "ForMaskedLM")) for kind in kinds
+    ):
+        raise AssayError(
+            f"{str(path)!r} is a {(kinds or [config.model_type])[0]}, not a causal language model. "
+            "A sequence classification model is used with model.kind=classifier."
+        )
+    return config
+
+
+def _load_any_config(path: str | Path, revision: str | None) -> Any:
     from transformers import AutoConfig
 
     folder = Path(path)
@@ -430,12 +461,6 @@ def load_config(path: str | Path, revision: str | None = None) -> Any:
             f"Cannot read a model at {str(path)!r}: it is neither a local folder nor reachable on the hub "
             f"({str(error).splitlines()[0]})."
         ) from error
-    kinds = config.architectures or []
-    if kinds and not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise AssayError(
-            f"{str(path)!r} is a {kinds[0]}, not a sequence classification model. "
-            "Fine-tune it first, for example with `assay train`."
-        )
     return config
 
 
@@ -452,14 +477,17 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hold back the bar that transformers draws while it loads weights."""
+def loading(path: str | Path, kind: str) -> Iterator[None]:
+    """Hold back the bar that transformers draws while it loads weights; what goes wrong becomes an AssayError."""
+    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
         yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise AssayError(f"Cannot load {kind} from {str(path)!r}: {error}") from error
     finally:
         if shown:
             transformers_logging.enable_progress_bar()

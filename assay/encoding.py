@@ -199,15 +199,9 @@ def encode(
     Raises:
         AssayError: a tokenizer that does not report character offsets, or an unknown feature unit.
     """
-    if feature not in ("word", "token"):
-        raise AssayError(f"Unknown feature unit {feature!r}. Known: token, word.")
-    if not tokenizer.is_fast:
-        raise AssayError(
-            f"{type(tokenizer).__name__} does not report which characters a token stands for. "
-            "Assay needs a fast tokenizer (a tokenizer.json beside the model)."
-        )
+    check_encodable(tokenizer, feature)
     call = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
-    with _settings_kept(tokenizer):
+    with settings_kept(tokenizer):
         encoded = tokenizer(*example.text, **call)
         full_length = len(encoded["input_ids"])
         if full_length > max_length:
@@ -216,15 +210,45 @@ def encode(
     sequence_of_token = encoded.sequence_ids(0)
     segments = encoded.get("token_type_ids") if takes_segments else None
 
+    places = [
+        None if sequence is None else (sequence, start, end)
+        for sequence, (start, end) in zip(sequence_of_token, encoded["offset_mapping"], strict=True)
+    ]
+    row = Row(ids, None if segments is None else np.array(segments, dtype=np.int64))
+    return find_features(example, row, places, tokenizer, feature, truncated=max(0, full_length - len(ids)))
+
+
+Place = tuple[int, int, int]  # which of an example's texts a token stands in, and its first and last + 1 character
+
+
+def find_features(
+    example: Example,
+    row: Row,
+    places: Sequence[Place | None],
+    tokenizer: PreTrainedTokenizerBase,
+    feature: FeatureUnit,
+    truncated: int,
+) -> Encoding:
+    """Find the features of an example from where its tokens stand.
+
+    Args:
+        example: the texts.
+        row: the model's input.
+        places: for each token of it where it stands, None for a token that can never be hidden.
+        tokenizer: what made the tokens.
+        feature: what is scored and hidden.
+        truncated: how many tokens were cut off.
+    """
     spans = [word_spans(text) for text in example.text]
-    feature_of_token = np.full(len(ids), -1, dtype=np.intp)
+    feature_of_token = np.full(len(row.ids), -1, dtype=np.intp)
     features: list[Feature] = []
     words: list[int] = []
     index_of_key: dict[tuple[int, int], int] = {}
     tokens_seen = [0, 0]
-    for token, (sequence, (start, end)) in enumerate(zip(sequence_of_token, encoded["offset_mapping"], strict=True)):
-        if sequence is None or not spans[sequence]:
+    for token, place in enumerate(places):
+        if place is None or not spans[place[0]]:
             continue
+        sequence, start, end = place
         word = _word_at(spans[sequence], start, end)
         position = word
         if feature == "token":
@@ -237,23 +261,31 @@ def encode(
             name = (
                 example.text[sequence][first:last]
                 if feature == "word"
-                else str(tokenizer.convert_ids_to_tokens(int(ids[token])))
+                else str(tokenizer.convert_ids_to_tokens(int(row.ids[token])))
             )
             features.append(Feature(name, sequence, position))
             words.append(word)
         feature_of_token[token] = index_of_key[key]
-    return Encoding(
-        id=example.id,
-        row=Row(ids, None if segments is None else np.array(segments, dtype=np.int64)),
-        feature_of_token=feature_of_token,
-        features=tuple(features),
-        truncated=max(0, full_length - len(ids)),
-        words=tuple(words),
-    )
+    return Encoding(example.id, row, feature_of_token, tuple(features), tuple(words), truncated)
+
+
+def check_encodable(tokenizer: PreTrainedTokenizerBase, feature: FeatureUnit) -> None:
+    """Check what finding features needs.
+
+    Raises:
+        AssayError: a tokenizer that does not report character offsets, or an unknown feature unit.
+    """
+    if feature not in ("word", "token"):
+        raise AssayError(f"Unknown feature unit {feature!r}. Known: token, word.")
+    if not tokenizer.is_fast:
+        raise AssayError(
+            f"{type(tokenizer).__name__} does not report which characters a token stands for. "
+            "Assay needs a fast tokenizer (a tokenizer.json beside the model)."
+        )
 
 
 @contextmanager
-def _settings_kept(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+def settings_kept(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     """Put back how the tokenizer truncates and pads, which each call sets for good and `save_pretrained` would keep."""
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding

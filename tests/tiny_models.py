@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import (
     AlbertConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
     DebertaConfig,
@@ -27,6 +28,7 @@ from transformers import (
 )
 
 from assay.classifier import Classifier
+from assay.prompted import PromptedClassifier
 
 ENCODERS = ("bert", "roberta", "distilbert", "electra", "albert", "deberta_v1", "deberta", "modernbert")
 DECODERS = ("gpt2", "opt", "llama", "qwen2", "falcon")
@@ -123,7 +125,13 @@ TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
 }
 
 
-def tiny_model(architecture: str = "bert", num_labels: int = 2, seed: int = 0, **settings: Any) -> tuple[Any, Any]:
+def tiny_model(
+    architecture: str = "bert",
+    num_labels: int = 2,
+    seed: int = 0,
+    head: Any = AutoModelForSequenceClassification,
+    **settings: Any,
+) -> tuple[Any, Any]:
     """A transformers model of two layers, width 32 and four heads with random weights, and its tokenizer.
 
     The weights are large enough that every word matters. `settings` go to the configuration. Global random state is
@@ -232,7 +240,7 @@ def tiny_model(architecture: str = "bert", num_labels: int = 2, seed: int = 0, *
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForSequenceClassification.from_config(configs[architecture]())
+        model = head.from_config(configs[architecture]())
     return model.eval(), tokenizer
 
 
@@ -241,6 +249,18 @@ def tiny_classifier(architecture: str = "bert", num_labels: int = 2, seed: int =
     """A `Classifier` over `tiny_model`. The same object is handed out each time: leave it as it is."""
     model, tokenizer = tiny_model(architecture, num_labels, seed)
     return Classifier(model, tokenizer, f"tiny-{architecture}")
+
+
+@cache
+def tiny_prompted(
+    architecture: str = "gpt2",
+    template: str = "read : {text} so it is",
+    words: tuple[str, ...] = (" good", " dull"),
+) -> PromptedClassifier:
+    """A prompted causal language model with a class `LABEL_<number>` for each word; leave it as it is."""
+    model, tokenizer = tiny_model(architecture, head=AutoModelForCausalLM)
+    labels = {f"LABEL_{number}": word for number, word in enumerate(words)}
+    return PromptedClassifier(model, tokenizer, template, labels, f"prompted-{architecture}")
 
 
 def _byte_level(special: list[str]) -> Tokenizer:

@@ -60,6 +60,7 @@ def make_protocol(
             "dtype": model.dtype,
             "labels": list(model.labels),
             "max_length": model.max_length,
+            "prompt": model.prompt,
             "hidden_token": model.hidden_token[0] if hides else None,
         },
         "feature": settings.feature,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,13 +23,14 @@ from assay.benchmark.progress import Progress, say
 from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.store import Cell, Damaged, Store
 from assay.benchmark.summary import CONTROLS
-from assay.classifier import Classifier, find_device, load_config
+from assay.classifier import Classifier, find_device, load_causal_config, load_config
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
 from assay.perturbation import Perturbation
+from assay.prompted import PromptedClassifier, parse_template
 from assay.tasks import Source
 from assay.tasks.base import stratified
 
@@ -37,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "feature": get_args(FeatureUnit),
     "output": get_args(Output),
 }
+KINDS = ("classifier", "prompted")
 
 
 @dataclass
@@ -75,7 +78,7 @@ def run(config: DictConfig) -> list[Cell]:
         if not job.metrics:
             raise AssayError(f"No metric is left: {task.name} does not know which words truly decide.")
     chosen = job.content["model"]
-    model = _classifier(chosen["path"], chosen["device"], chosen["dtype"], chosen["revision"])
+    model = _classifier(json.dumps(chosen))
     if _suite_is_chosen():
         _leave_out(job, preparation.check(job.explainers, model))
     match = match_labels(task.labels, model.labels)
@@ -194,8 +197,9 @@ def _check(config: DictConfig) -> _Job:
     if content["tokens_per_batch"] is not None:
         _whole_number("tokens_per_batch", content["tokens_per_batch"])
     find_device(content["model"]["device"])
-    id2label = load_config(content["model"]["path"], content["model"]["revision"]).id2label
-    labels = [str(id2label[index]) for index in sorted(id2label)]
+    if content["model"]["kind"] not in KINDS:
+        raise unknown_name("model.kind", str(content["model"]["kind"]), KINDS)
+    labels = _class_names(content["model"])
     match_labels(source.labels, labels)
     target = content["target"]
     if target not in ("predicted", "gold", *labels, *range(len(labels))):
@@ -253,9 +257,35 @@ def _command() -> str:
 
 
 @lru_cache(maxsize=1)
-def _classifier(path: str, device: Any, dtype: Any, revision: str | None) -> Classifier:
-    """The jobs of a sweep often share a model; the last one is kept."""
-    return Classifier.from_pretrained(path, device, dtype, revision)
+def _classifier(content: str) -> Classifier:
+    """The model that a configuration (as JSON) describes; jobs of a sweep often share one, so the last is kept."""
+    model = json.loads(content)
+    how = {name: model[name] for name in ("device", "dtype", "revision")}
+    if model["kind"] == "prompted":
+        return PromptedClassifier.load(model["path"], model["template"], model["label_words"], **how)
+    return Classifier.from_pretrained(model["path"], **how)
+
+
+def _class_names(model: Mapping[str, Any]) -> list[str]:
+    """The model's classes, found out without loading it.
+
+    Raises:
+        AssayError: a model that is not there or of another kind, or a prompt that lacks something.
+    """
+    if model["kind"] == "prompted":
+        load_causal_config(model["path"], model["revision"])
+        parse_template(model["template"])
+        if not isinstance(model["label_words"], Mapping):
+            raise AssayError(
+                "model.label_words must give each class its word, for example "
+                '\'model.label_words={negative: " terrible", positive: " great"}\'.'
+            )
+        return [str(label) for label in model["label_words"]]
+    given = [name for name in ("template", "label_words") if model[name] is not None]
+    if given:
+        raise AssayError(f"model.{given[0]} is only for model.kind=prompted; this model is a classifier.")
+    id2label = load_config(model["path"], model["revision"]).id2label
+    return [str(id2label[index]) for index in sorted(id2label)]
 
 
 def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Cell]:

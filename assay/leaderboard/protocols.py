@@ -21,6 +21,7 @@ _TITLES = {
     "model.revision": "Revision",
     "model.fingerprint": "Fingerprint of the weights",
     "model.labels": "Classes",
+    "model.prompt": "Prompt",
     "model.dtype": "Number format",
     "model.hidden_token": "Token that hides",
     "feature": "Feature",

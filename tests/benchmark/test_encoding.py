@@ -47,7 +47,7 @@ def test_the_ids_are_the_tokenizers_own(architecture: str) -> None:
     tokenizer = TOKENIZERS[architecture]()
     expected = tokenizer(CORPUS[2], CORPUS[3])
     assert encoding.row.ids.tolist() == expected["input_ids"]
-    takes_segments = architecture in ("bert", "electra", "albert", "deberta", "deberta_v1")
+    takes_segments = architecture in ("bert", "electra", "albert", "deberta")
     assert (encoding.row.segments is not None) == takes_segments
     if takes_segments:
         assert encoding.row.segments.tolist() == expected["token_type_ids"]  # type: ignore[union-attr]
