@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ def explain(
 ) -> list[NDArray[np.float64]]:
     """One score a feature for each text; white-box explainers see them all in one batch."""
     explainer.check(model)
-    explainer.prepare(model, BACKGROUND[: explainer.background])
+    background = [replace(example, text=example.text * len(texts[0])) for example in BACKGROUND]
+    explainer.prepare(model, background[: explainer.background])
     encodings = encode(model, texts)
     if isinstance(explainer, WhiteBoxExplainer):
         found = token_scores(explainer, model, encodings, seed=seed, target=target)

@@ -17,6 +17,7 @@ class Row:
         random: whether its scores depend on the seed.
         quick: settings that make it cheap; the laws hold for any.
         bad: settings that it must refuse, and what the message names.
+        longest: the most words for which it is defined, or quick enough here.
         unsupported: the architectures for which it has no definition and says so.
     """
 
@@ -26,4 +27,5 @@ class Row:
     random: bool = False
     quick: dict[str, Any] = field(default_factory=dict)
     bad: tuple[tuple[dict[str, Any], str], ...] = ()
+    longest: int = 200
     unsupported: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pkgutil import iter_modules
 
 import numpy as np
@@ -13,13 +14,15 @@ from assay import registry
 from assay.errors import AssayError
 from assay.explainers.base import WhiteBoxExplainer
 from tests.explainers import rows
-from tests.explainers.attributing import batch_of, encode, explain, token_scores
+from tests.explainers.attributing import BACKGROUND, batch_of, encode, explain
 from tests.explainers.linear_model import WIDTH, linear_classifier
-from tests.tiny_models import ARCHITECTURES, CORPUS, tiny_classifier, tiny_model
+from tests.tiny_models import ARCHITECTURES, CORPUS, tiny_classifier, tiny_model, tiny_prompted
 
 SINGLE = (("a dull , unforgettable script",), ("good",), (CORPUS[3],), ("nobody plays in the park",))
 PAIRS = (("two men play", "nobody is outside"), ("good", "good"), ("how do i learn", "how to cook ?"))
 
+PROMPTED = ("prompted-gpt2", "prompted-llama")
+TEMPLATES = {1: "read : {text} so it is", 2: "first {first} then {second} so"}
 
 # A row is added to the file of its family.
 ROWS = tuple(
@@ -35,6 +38,12 @@ def is_white_box(row):
 
 
 every_white_box = pytest.mark.parametrize("row", [row for row in ROWS if is_white_box(row)], ids=lambda row: row.name)
+
+
+def classifier(architecture, texts_per_example=1):
+    if architecture in PROMPTED:
+        return tiny_prompted(architecture.removeprefix("prompted-"), TEMPLATES[texts_per_example])
+    return tiny_classifier(architecture)
 
 
 def build(row):
@@ -66,14 +75,15 @@ def test_its_settings_are_those_of_its_class_and_bad_ones_are_refused(row):
     [
         (row, architecture)
         for row in ROWS
-        for architecture in ARCHITECTURES
-        if architecture not in row.unsupported and (is_white_box(row) or architecture == "bert")
+        for architecture in (*ARCHITECTURES, *PROMPTED)
+        if architecture.removeprefix("prompted-") not in row.unsupported
+        and (is_white_box(row) or architecture in ("bert", "prompted-gpt2"))
     ],
     ids=lambda value: getattr(value, "name", value),
 )
 @pytest.mark.parametrize("texts", [SINGLE, PAIRS], ids=["single", "pair"])
 def test_one_finite_score_a_feature_that_depends_on_neither_the_batch_nor_the_run(row, architecture, texts):
-    model, explainer = tiny_classifier(architecture), build(row)
+    model, explainer = classifier(architecture, len(texts[0])), build(row)
     together = explain(explainer, model, texts)
     for text, scores in zip(texts, together, strict=True):
         assert scores.shape == (sum(len(part.split()) for part in text),)
@@ -86,6 +96,39 @@ def test_one_finite_score_a_feature_that_depends_on_neither_the_batch_nor_the_ru
         np.testing.assert_allclose(scores, again, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("row", "architecture"),
+    [(row, name) for row in ROWS for name in row.unsupported if name != "linear"],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_where_it_has_no_definition_it_says_so_before_the_work(row, architecture):
+    with pytest.raises(AssayError):
+        build(row).check(tiny_classifier(architecture))
+
+
+@every_explainer
+def test_another_target_gives_a_signed_method_another_answer(row, tiny_bert):
+    if row.signed and row.asks:
+        one, two = (explain(build(row), tiny_bert, [(CORPUS[1],)], target=target)[0] for target in (0, 1))
+        assert not np.allclose(one, two, rtol=1e-3)
+
+
+@every_white_box
+def test_a_contrast_is_part_of_what_is_explained(row, tiny_bert):
+    """Of the target's class alone, and of that class rather than another, a signed method says different things."""
+    if not row.signed:
+        return
+    explainer, encodings = build(row), encode(tiny_bert, [(CORPUS[1],)])
+    explainer.prepare(tiny_bert, BACKGROUND[: explainer.background])
+    batch = batch_of(tiny_bert, encodings)
+    found = []
+    for foil in (None, torch.tensor([0])):
+        with tiny_bert.at_work():
+            scores = explainer.attribute(tiny_bert, replace(batch, foil=foil, memo={}), torch.tensor([1]))
+        found.append(getattr(scores, "scores", scores).numpy())
+    assert not np.allclose(*found, rtol=1e-3)
+
+
 @every_explainer
 def test_the_seed_decides_what_is_random_and_nothing_else(row, tiny_bert):
     text = [(CORPUS[5],)]
@@ -96,7 +139,7 @@ def test_the_seed_decides_what_is_random_and_nothing_else(row, tiny_bert):
 
 @every_explainer
 def test_a_constant_model_gives_nothing_to_explain(row):
-    if row.signed and row.asks:
+    if row.signed and row.asks and "linear" not in row.unsupported:
         constant = linear_classifier(torch.zeros(3, WIDTH))
         for scores in explain(build(row), constant, [*SINGLE, *PAIRS]):
             np.testing.assert_allclose(scores, 0, atol=1e-12)
@@ -105,8 +148,8 @@ def test_a_constant_model_gives_nothing_to_explain(row):
 @every_explainer
 @pytest.mark.parametrize("length", [1, 200])
 def test_short_and_long_texts(row, length, tiny_bert):
-    if row.name == "oracle" and length == 200:
-        pytest.skip("its greedy search is tested on set functions")
+    if length > row.longest:
+        pytest.skip(f"it is for texts of at most {row.longest} words")
     words = " ".join(CORPUS).split()
     text = " ".join(words[index % len(words)] for index in range(length))
     (scores,) = explain(build(row), tiny_bert, [(text,)])
@@ -125,25 +168,26 @@ def test_the_model_is_left_as_it_was(row, architecture):
     before = {name: value.clone() for name, value in network.state_dict().items()}
     attention = network.config._attn_implementation
     model = Classifier(network, tokenizer)
-    token_scores(build(row), model, encode(model, SINGLE))
+    explain(build(row), model, SINGLE)
 
     assert all(module.training for module in network.modules())
     assert [parameter for parameter in network.parameters() if not parameter.requires_grad] == [frozen]
     assert all(parameter.grad is None for parameter in network.parameters())
-    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    assert not any(getattr(module, kind) for module in network.modules() for kind in hooks)
     assert network.config._attn_implementation == attention
     for name, value in network.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
 @every_white_box
-def test_special_tokens_are_the_callers_to_drop_and_padding_scores_nothing_for_signed_methods(row, tiny_bert):
-    encodings = encode(tiny_bert, [("good",), (CORPUS[0],)])
-    batch = batch_of(tiny_bert, encodings)
-    with tiny_bert.at_work():
-        scores = build(row).attribute(tiny_bert, batch, torch.tensor([1, 1]))
-    padding = batch.attention_mask == 0
+def test_padding_scores_nothing_where_a_method_is_complete(row, tiny_bert):
     if row.name in ("integrated_gradients", "attention"):
-        assert (scores[padding] == 0).all()
-    if row.name == "integrated_gradients":
-        assert (scores[~batch.eligible] == 0).all()
+        encodings = encode(tiny_bert, [("good",), (CORPUS[0],)])
+        batch = batch_of(tiny_bert, encodings)
+        with tiny_bert.at_work():
+            found = build(row).attribute(tiny_bert, batch, torch.tensor([1, 1]))
+        scores = getattr(found, "scores", found)
+        assert (scores[batch.attention_mask == 0] == 0).all()
+        if row.name == "integrated_gradients":
+            assert (scores[~batch.eligible] == 0).all()

@@ -12,6 +12,7 @@ ROWS = (
         "oracle",
         signed=False,
         quick={"exact_up_to": 4},
+        longest=12,
         bad=(
             ({"exact_up_to": -1}, "exact_up_to must be from 0 to 16"),
             ({"exact_up_to": 17}, "from 0 to 16, not 17"),

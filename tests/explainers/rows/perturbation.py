@@ -2,6 +2,7 @@
 
 from tests.explainers.row import Row
 from tests.tiny_masked_lm import tiny_masked_lm
+from tests.tiny_models import DECODERS
 
 ROWS = (
     Row(
@@ -30,13 +31,17 @@ ROWS = (
     Row(
         "input_reduction",
         signed=False,
-        quick={"beam": 1},
-        bad=(({"beam": 0}, "beam must be at least 1, not 0"),),
+        quick={"beam": 2, "candidates": 2},
+        bad=(
+            ({"beam": 0}, "beam must be at least 1, not 0"),
+            ({"candidates": 0}, "candidates must be at least 1, not 0"),
+        ),
     ),
     Row(
         "olm",
         quick={"masked_lm": tiny_masked_lm(), "samples": 2},
         bad=(({"samples": 0}, "samples must be at least 1, not 0"),),
+        unsupported=("gpt2",),  # another tokenizer than the masked LM's
     ),
     Row(
         "rise",
