@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 
 from assay import registry
+from assay.conversation import Explanation
 from tests.conversations import TARGET, make_case, run, table
 from tests.explainers.attributing import encode, explain
 from tests.explainers.linear_model import linear_classifier
 
-ASKING = ("leave_one_out", "lime", "kernel_shap")
+ASKING = ("leave_one_out", "lime", "kernel_shap", "banzhaf", "exact_shapley", "permutation_shap", "tree_surrogate")
+# Each solves its regression, or walks enough orders, so that a weighted sum comes out exactly.
+SHARING = ("kernel_shap", "banzhaf", "permutation_shap", "partition_shap")
 
 
 def scores(name, n, function, seed=0, **settings):
-    return run(registry.build("explainer", name, **settings).converse(make_case(n, seed)), function).result
+    result = run(registry.build("explainer", name, **settings).converse(make_case(n, seed)), function).result
+    return result.scores if isinstance(result, Explanation) else result
 
 
 def shapley(function, n):
@@ -33,10 +37,24 @@ def shapley(function, n):
     return found
 
 
+def banzhaf(function, n):
+    """Banzhaf values from the definition."""
+    sets = (np.arange(2**n)[:, None] & (1 << np.arange(n))) > 0
+    values = function(sets)
+    return np.array([values[with_it].mean() - values[~with_it].mean() for with_it in sets.T])
+
+
 @pytest.mark.parametrize("n", [1, 2, 7, 15])
 @pytest.mark.parametrize(
     ("name", "settings", "tolerance"),
-    [("leave_one_out", {}, 1e-6), ("kernel_shap", {}, 1e-6), ("lime", {"samples": 20000}, 2e-3)],
+    [
+        ("leave_one_out", {}, 1e-6),
+        *((name, {}, 1e-6) for name in SHARING),
+        ("kernel_shap", {"interactions": False}, 1e-6),
+        ("exact_shapley", {"exact_up_to": 15}, 1e-6),
+        ("lime", {}, 1e-2),
+        ("lime", {"samples": 20000}, 3e-3),
+    ],
 )
 def test_a_weighted_sum_of_words_gives_the_weights(n, name, settings, tolerance):
     if name == "lime" and n <= 2:
@@ -50,8 +68,8 @@ def test_a_weighted_sum_of_words_gives_the_weights(n, name, settings, tolerance)
     ("name", "settings", "tolerance"),
     [
         ("leave_one_out", {}, 1e-5),
-        ("kernel_shap", {}, 1e-5),
-        ("lime", {"samples": 20000}, 1e-2),
+        *((name, {}, 1e-5) for name in (*SHARING, "exact_shapley", "trans_shap")),
+        ("lime", {"samples": 20000}, 2e-2),
         ("gradient_x_input", {}, 1e-5),
         ("integrated_gradients", {"baseline": "zero", "steps": 3}, 1e-5),
         ("integrated_gradients", {"baseline": "mask", "steps": 3}, 1e-5),
@@ -94,9 +112,11 @@ def one_of(keep):
         ("leave_one_out", both, 1.0),  # each word alone is to blame for everything: the scores sum to 2
         ("leave_one_out", either, 0.0),  # the trap: neither is missed while the other is there
         ("leave_one_out", one_of, -1.0),  # hiding one makes it true
-        ("kernel_shap", both, 0.5),
-        ("kernel_shap", either, 0.5),
-        ("kernel_shap", one_of, 0.0),
+        *(
+            (name, function, expected)
+            for name in ("kernel_shap", "banzhaf", "permutation_shap", "partition_shap", "exact_shapley")
+            for function, expected in ((both, 0.5), (either, 0.5), (one_of, 0.0))
+        ),
     ],
 )
 def test_two_words_that_act_together(name, function, expected):
@@ -114,68 +134,88 @@ def test_lime_treats_two_words_that_act_together_alike(function):
 
 
 def test_limes_penalty_shrinks_the_only_word_of_a_text():
-    # One row shows the word and all others hide it with a weight of exp(-8) each; the regression wants more than one.
-    assert 0.1 < scores("lime", 1, lambda keep: keep[:, 0].astype(float))[0] < 0.3
+    # One row shows the word and 4,999 hide it with a weight of exp(-8) each; the penalty counts as much as one row.
+    hidden = 4999 * np.exp(-8)
+    spread = hidden / (1 + hidden)
+    assert scores("lime", 1, lambda keep: keep[:, 0].astype(float))[0] == pytest.approx(spread / (spread + 1))
 
 
 @pytest.mark.parametrize("n", range(1, 10))
-def test_kernel_shap_is_exact_where_all_subsets_fit(n):
+def test_shapley_and_banzhaf_values_are_exact_where_all_subsets_fit(n):
     function = table(np.random.default_rng(n).random(2**n))
-    transcript = run(registry.build("explainer", "kernel_shap").converse(make_case(n)), function)
-    np.testing.assert_allclose(transcript.result, shapley(function, n), atol=1e-6)
-    assert transcript.rows == 2**n
-    assert len(transcript.rounds) == 1
+    for name, truth in (("kernel_shap", shapley), ("exact_shapley", shapley), ("banzhaf", banzhaf)):
+        transcript = run(registry.build("explainer", name).converse(make_case(n)), function)
+        result = transcript.result
+        if isinstance(result, Explanation):
+            assert result.report == {"rows": 2**n, "exact": True}
+            result = result.scores
+        np.testing.assert_allclose(result, truth(function, n), atol=1e-6)
+        assert transcript.rows == 2**n
+        assert len(transcript.rounds) == 1
 
 
-def test_sampled_kernel_shap_comes_closer_with_more_samples_and_always_keeps_the_sum():
+def interacting(n, seed=0):
+    """Words of different weight, with interactions of two and three words and a squashed sum."""
+    rng = np.random.default_rng(seed)
+    sets = (np.arange(2**n)[:, None] & (1 << np.arange(n))) > 0
+    pairs, threes = rng.normal(size=(n, n)) / 4, rng.integers(0, n, (2 * n, 3))
+    sums = sets @ rng.normal(size=n) + ((sets @ pairs) * sets).sum(1) + sets[:, threes].all(2) @ rng.normal(size=2 * n)
+    return table(1 / (1 + np.exp(-sums / 2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "budgets", "ratio", "settings"),
+    [
+        ("kernel_shap", "samples", (32, 128, 512, 1500), 10, {}),
+        ("kernel_shap", "samples", (32, 128, 512, 1500), 4, {"interactions": False}),
+        ("permutation_shap", "permutations", (2, 8, 32, 128), 5, {}),
+        ("banzhaf", "samples", (32, 128, 512, 1500), 10, {}),
+        ("banzhaf", "samples", (32, 128, 512, 1500), 4, {"interactions": False}),
+    ],
+)
+def test_more_samples_come_closer_to_the_exact_value(name, setting, budgets, ratio, settings):
     n = 11
-    rng = np.random.default_rng(0)
-    # Words of different weight, with interactions of all orders.
-    function = table(
-        ((np.arange(2**n)[:, None] & (1 << np.arange(n))) > 0) @ rng.normal(size=n) + rng.normal(size=2**n) / 2
-    )
-    exact = shapley(function, n)
+    functions = [interacting(n, seed) for seed in range(3)]
+    exact = [(banzhaf if name == "banzhaf" else shapley)(function, n) for function in functions]
     errors = []
-    for samples in (32, 128, 512, 1500):
-        found = [scores("kernel_shap", n, function, seed, samples=samples) for seed in range(8)]
-        np.testing.assert_allclose(np.sum(found, axis=1), exact.sum(), atol=1e-5)
-        errors.append(np.sqrt(np.mean((np.array(found) - exact) ** 2)))
-    assert errors == sorted(errors, reverse=True)
-    assert errors[2] < errors[0] / 2.5
+    for budget in budgets:
+        errors.append(0.0)
+        for function, truth in zip(functions, exact, strict=True):
+            found = np.array([scores(name, n, function, seed, **{setting: budget}, **settings) for seed in range(3)])
+            errors[-1] += np.mean((found - truth) ** 2)
+            if name != "banzhaf":
+                np.testing.assert_allclose(found.sum(axis=1), truth.sum(), atol=1e-5)
+    errors = np.sqrt(errors)
+    print(name, settings, errors / errors[0])
+    assert (np.diff(errors) < 0).all()
+    assert errors[0] > ratio * errors[-1]
 
 
 @pytest.mark.parametrize("samples", [2, 7, 64, 512])
 @pytest.mark.parametrize("n", [1, 2, 10, 60])
 def test_the_budget_is_kept(n, samples):
-    for name, extra in (("kernel_shap", 2), ("lime", 0)):
+    budgets = (("kernel_shap", 2), ("lime", 0), ("tree_surrogate", 0), ("banzhaf", 0), ("partition_shap", 0))
+    for name, extra in budgets:
         explainer = registry.build("explainer", name, samples=samples)
         transcript = run(explainer.converse(make_case(n)), lambda keep: keep.mean(1))
-        asked = {keep.tobytes() for keep in transcript.rounds[0]}
-        assert len(asked) <= samples + extra
-        assert np.isfinite(transcript.result).all()
+        asked = {keep.tobytes() for keep in np.concatenate(transcript.rounds)}
+        assert transcript.rows == len(asked) == transcript.result.report["rows"] <= samples + extra
+        assert np.isfinite(transcript.result.scores).all()
 
 
-def test_lime_hides_every_number_of_words_equally_often():
-    transcript = run(
-        registry.build("explainer", "lime", samples=20001).converse(make_case(5)), lambda keep: keep.sum(1)
-    )
-    (keep,) = transcript.rounds
-    assert keep[0].all()
-    counts = np.bincount((~keep[1:]).sum(1), minlength=6)
-    assert counts[0] == 0
-    np.testing.assert_allclose(counts[1:] / 20000, 0.2, atol=0.015)
-    np.testing.assert_allclose(keep[1:].mean(0), 0.4, atol=0.015)
+# So many samples that chance plays no part, or hardly any.
+QUIET = {"permutation_shap": {"permutations": 2000}}
 
 
 @pytest.mark.parametrize("name", ASKING)
 def test_renaming_the_words_renames_the_scores(name):
     n, order = 6, np.array([3, 0, 5, 1, 4, 2])
     function = table(np.random.default_rng(1).random(2**n))
-    plain = scores(name, n, function, samples=20000) if name == "lime" else scores(name, n, function)
+    plain = scores(name, n, function, **QUIET.get(name, {}))
     back = np.argsort(order)
 
     def renamed(keep):
         return function(keep[:, back])
 
-    found = scores(name, n, renamed, samples=20000) if name == "lime" else scores(name, n, renamed)
-    np.testing.assert_allclose(found, plain[order], atol=0.02 if name == "lime" else 1e-6)
+    found = scores(name, n, renamed, **QUIET.get(name, {}))
+    np.testing.assert_allclose(found, plain[order], atol=0.02 if name == "permutation_shap" else 1e-6)
