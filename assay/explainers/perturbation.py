@@ -215,11 +215,13 @@ class LooHidden(WhiteBoxExplainer):
         hidden: list[Tensor] = []
 
         def change(states: Tensor) -> Tensor:
-            copies = states.reshape(-1, *eligible.shape[:2], states.shape[-1])
+            # A prompted model puts label words behind the text.
+            text, behind = states[:, : eligible.shape[1]], states[:, eligible.shape[1] :]
+            copies = text.reshape(-1, *eligible.shape[:2], text.shape[-1])
             filler = torch.zeros_like(copies)
             if self.replacement == "mean":
                 filler += (copies * eligible).sum(2, keepdim=True) / eligible.sum(1, keepdim=True)
-            return torch.where(hidden[0], filler, copies).reshape(states.shape)
+            return torch.cat([torch.where(hidden[0], filler, copies).flatten(0, 1), behind], dim=1)
 
         def unchanged(chosen: Tensor) -> Tensor:
             hidden[:] = [chosen]
@@ -237,7 +239,8 @@ class InputReduction(BlackBoxExplainer):
     Neural Models Make Interpretations Difficult"). A beam search follows the `beam` best reduced inputs of each size.
     It ends where every further step would change the prediction, or one feature is left; what then remains is the
     minimal rationale, of the inputs on the beam the one with the highest output. The paper estimates importance by the
-    gradient; here it is measured, by leaving out.
+    gradient; here it is measured, by leaving out. From each reduced input only the `candidates` features are tried that
+    were missed least when last tried, so that the cost grows with n and not with n²; all of them before the end.
 
     score_i = place of feature i in the order of hiding / n: the first hidden scores 1 / n, the features of the minimal
     rationale come last and thus score highest, among themselves by leave-one-out within the rationale. Ties are broken
@@ -248,47 +251,54 @@ class InputReduction(BlackBoxExplainer):
     feature, by the target's output alone, and the report's rationale is empty, with size 0.
 
     Assumes nothing of the model. What remains is often nothing that a human would call a reason; that is the paper's
-    finding, not an error. Cost: at most beam · n² / 2 model rows, in at most n rounds.
+    finding, not an error. Cost: about beam · candidates · n model rows, at most beam · n² / 2, in about n rounds.
 
     Args:
         beam: how many reduced inputs of one size are followed.
+        candidates: the most features that are tried from each of them; the first step tries all.
 
     Raises:
-        ValueError: `beam` below 1.
+        ValueError: `beam` or `candidates` below 1.
     """
 
     signed = False
 
-    def __init__(self, beam: int = 5) -> None:
+    def __init__(self, beam: int = 5, candidates: int = 16) -> None:
         self.beam = whole_number("beam", beam, at_least=1)
+        self.candidates = whole_number("candidates", candidates, at_least=1)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about ever smaller inputs; return [n] places in the order of hiding, and the minimal rationale."""
         tie = case.rng.permutation(case.n)
         answers = yield np.ones((1, case.n), dtype=np.bool_)
         holds = bool(answers[0].argmax() == case.target)
-        beam = [_Reduced(np.ones(case.n, dtype=np.bool_), ())]
-        last = np.arange(case.n)
-        while len(last) > 1:
-            inputs = np.concatenate([reduced.steps() for reduced in beam])
-            parents = np.repeat(np.arange(len(beam)), len(last))
-            hidden = np.concatenate([np.flatnonzero(reduced.keep) for reduced in beam])
-            answers = yield inputs
-            # The least important features first: those without which the output is highest. Where several ways lead to
-            # the same input, the one through the strongest of the larger inputs is kept.
-            ranks = np.lexsort((tie[hidden], parents, -answers[:, case.target]))
-            stays = answers.argmax(axis=1) == case.target
+        beam = [_Reduced(np.ones(case.n, dtype=np.bool_), (), np.zeros(case.n))]
+        for left in range(case.n, 1, -1):
             smaller: dict[bytes, _Reduced] = {}
-            for step in ranks[stays[ranks]] if holds else ranks:
-                order = (*beam[parents[step]].order, int(hidden[step]))
-                smaller.setdefault(inputs[step].tobytes(), _Reduced(inputs[step], order))
+            # All features are tried before a reduction ends.
+            for count in sorted({min(left, self.candidates), left}):
+                tried = [reduced.weakest(count, tie) for reduced in beam]
+                hidden, parents = np.concatenate(tried), np.repeat(np.arange(len(beam)), [len(part) for part in tried])
+                inputs = np.array([beam[parent].keep for parent in parents])
+                inputs[np.arange(len(inputs)), hidden] = False
+                answers = yield inputs
+                for parent, features in enumerate(tried):
+                    beam[parent].last_output[features] = answers[parents == parent, case.target]
+                # First those without which the output is highest. Where several ways lead to the same input, the one
+                # through the strongest of the larger inputs is kept.
+                ranks = np.lexsort((tie[hidden], parents, -answers[:, case.target]))
+                stays = answers.argmax(axis=1) == case.target
+                for step in ranks[stays[ranks]] if holds else ranks:
+                    parent = beam[parents[step]]
+                    order = (*parent.order, int(hidden[step]))
+                    smaller.setdefault(inputs[step].tobytes(), _Reduced(inputs[step], order, parent.last_output.copy()))
+                if smaller:
+                    break
             if not smaller:
-                last = hidden[ranks[parents[ranks] == 0]]
                 break
             beam = list(smaller.values())[: self.beam]
-            last = np.flatnonzero(beam[0].keep)
         scores = np.empty(case.n)
-        scores[[*beam[0].order, *last]] = np.arange(1, case.n + 1) / case.n
+        scores[[*beam[0].order, *beam[0].weakest(case.n, tie)]] = np.arange(1, case.n + 1) / case.n
         rationale = np.flatnonzero(beam[0].keep).tolist() if holds else []
         return Explanation(scores, {"rationale": rationale, "rationale_size": len(rationale)})
 
@@ -300,17 +310,18 @@ class _Reduced:
     Attributes:
         keep: [n], the features that are left.
         order: the hidden features, in the order of hiding.
+        last_output: [n], the output when a feature was last tried.
     """
 
     keep: NDArray[np.bool_]
     order: tuple[int, ...]
+    last_output: Vector
 
-    def steps(self) -> Keep:
-        """The inputs with one more feature hidden, in reading order of that feature, [left, n]."""
+    def weakest(self, count: int, tie: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The features that were missed least when last tried, the least first; all where none has been tried yet."""
         left = np.flatnonzero(self.keep)
-        inputs = np.repeat(self.keep[None], len(left), axis=0)
-        inputs[np.arange(len(left)), left] = False
-        return inputs
+        ranks = np.lexsort((tie[left], -self.last_output[left]))
+        return left[ranks[: count if self.order else None]]
 
 
 class Olm(BlackBoxExplainer):

@@ -14,7 +14,7 @@ from assay.errors import AssayError
 from tests.conversations import TARGET, make_case, run, table
 from tests.explainers.attributing import batch_of, encode, explain, set_function, token_scores
 from tests.explainers.linear_model import linear_classifier
-from tests.tiny_models import CORPUS, tiny_classifier
+from tests.tiny_models import CORPUS, tiny_classifier, tiny_prompted
 
 TEXTS = [(CORPUS[1],), ("good",), (CORPUS[6], CORPUS[2])]
 SENTENCES = ("a dull script . nobody laughs ! why should they", "is it good ? no")
@@ -197,6 +197,27 @@ def test_replaced_states_are_those_of_a_forward_pass_written_out(architecture, r
         assert layer == -1 or encoding.n == 1 or np.abs(scores).max() > 1e-3
 
 
+@pytest.mark.parametrize("words", [(" good", " dull"), (" unforgettable", " dull")])
+def test_a_prompted_models_label_words_keep_their_states(words, monkeypatch):
+    model = tiny_prompted("gpt2", words=words)
+    (encoding,) = encode(model, [("nobody sees the park",)])
+    (found,) = token_scores(build("loo_hidden"), model, [encoding])
+    block = model.model.transformer.h[0]
+    forward = block.forward
+    full = model.answer([encoding.row])[0, TARGET]
+    for feature, score in enumerate(found):
+        hidden = np.flatnonzero(encoding.feature_of_token == feature)
+
+        def without(states, *rest, hidden=hidden, **given):
+            output = forward(states, *rest, **given)
+            first(output)[:, hidden] = 0
+            return output
+
+        monkeypatch.setattr(block, "forward", without)
+        assert score == pytest.approx(full - model.answer([encoding.row])[0, TARGET], abs=1e-5)
+        monkeypatch.setattr(block, "forward", forward)
+
+
 @pytest.mark.parametrize("architecture", ["bert", "albert", "modernbert", "llama"])
 def test_at_the_last_layer_only_the_token_that_is_read_counts(architecture):
     model = tiny_classifier(architecture)
@@ -313,6 +334,18 @@ def test_a_beam_of_one_hides_the_least_important_feature_each_time():
     np.testing.assert_array_equal(np.argsort(found.result.scores)[:-1], order)
     assert found.rows == 1 + 5 + 4 + 3 + 2
     assert len(found.rounds) == n
+
+
+def test_few_candidates_ask_fewer_rows_and_still_end_where_no_step_is_left():
+    weights = np.random.default_rng(0).normal(0.5, 1, 40)
+    function = classes(lambda keep: keep @ weights - weights.sum() / 2)
+    every, few = (ask("input_reduction", 40, function, candidates=count) for count in (40, 4))
+    assert few.result.report["rationale_size"] == every.result.report["rationale_size"] > 3
+    distinct = [len({keep.tobytes() for part in found.rounds for keep in part}) for found in (every, few)]
+    assert distinct[1] < distinct[0] / 3
+    kept = np.isin(np.arange(40), few.result.report["rationale"])
+    steps = np.array([kept & (np.arange(40) != feature) for feature in np.flatnonzero(kept)])
+    assert (function(steps)[:, 1] < 0).all()
 
 
 def test_without_the_prediction_there_is_no_rationale_but_an_order():

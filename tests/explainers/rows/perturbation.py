@@ -2,7 +2,6 @@
 
 from tests.explainers.row import Row
 from tests.tiny_masked_lm import tiny_masked_lm
-from tests.tiny_models import DECODERS
 
 ROWS = (
     Row(
