@@ -11,7 +11,7 @@ export HF_DATASETS_OFFLINE := 1
 # Models this small gain nothing from a second thread and lose a lot by waiting for one on a busy machine.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test check format docs planted lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/assay train -m task=$(PLANTED) 'output=.demo/models/$${task.name}' minimum_accuracy=0.98
@@ -29,6 +29,14 @@ check: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED)
+	$(BIN)/python docs/generate.py
+
+planted: $(INSTALLED)
+	$(BIN)/assay train -m task=$(PLANTED) 'output=.demo/models/$${task.name}' minimum_accuracy=0.98
+	$(BIN)/python benchmarks/planted.py .demo/models docs/planted.csv
+	$(BIN)/python docs/generate.py
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Assay needs Python 3.11 or later." if sys.version_info < (3, 11) else 0)'

@@ -80,6 +80,10 @@ def train(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowCo
 @app.command("list")
 def list_names(
     group: Annotated[str, typer.Argument(help=f"One of {', '.join(GROUPS)}.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="For explainers: show which of them are defined for this model, and why others not."),
+    ] = None,
 ) -> None:
     """Name what there is, with a line about each."""
     from assay import registry
@@ -88,9 +92,21 @@ def list_names(
     if group not in GROUPS:
         raise unknown_name("group", group, GROUPS)
     names = registry.names(GROUPS[group])
+    reasons: dict[str, str] = {}
+    if model is not None:
+        if group != "explainers":
+            raise AssayError(f"--model is for explainers; {group} do not depend on it.")
+        from assay.benchmark.preparation import undefined_for
+
+        reasons = undefined_for(model, names)
     width = max(map(len, names), default=0)
     for name in names:
-        typer.echo(f"{name:<{width}}  {registry.describe(GROUPS[group], name)}".rstrip())
+        if name not in reasons:
+            typer.echo(f"{name:<{width}}  {registry.describe(GROUPS[group], name)}".rstrip())
+    if reasons:
+        typer.echo(f"\nNot for {model}:")
+    for name, reason in reasons.items():
+        typer.echo(f"{name:<{width}}  {reason}")
 
 
 @leaderboard.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from assay import registry
-from tests.benchmark.cli import assay
+from tests.benchmark.cli import assay, save_model
 
 HEAVY = ("torch", "transformers", "datasets", "wandb", "pandas", "sklearn", "scipy", "pyarrow", "hydra")
 
@@ -34,10 +35,21 @@ def test_a_list_names_every_member_with_a_line_about_it(group: str) -> None:
     assert all(len(line.split()) > 2 for line in ended.out.splitlines())
 
 
+def test_a_list_for_a_model_parts_what_is_defined_for_it_from_what_is_not(tmp_path: Path) -> None:
+    ended = assay("list", "explainers", "--model", str(save_model(tmp_path / "model")))
+    assert ended.code == 0, ended.err
+    here, _, elsewhere = ended.out.partition("\nNot for")
+    assert {"lime", "attn_lrp", "globenc"} <= {line.split()[0] for line in here.splitlines()}
+    assert "olm" in elsewhere
+    assert "masked_lm" in elsewhere
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["list", "explainer"], "Did you mean 'explainers'"),
+        (["list", "tasks", "--model", "x"], "--model is for explainers"),
+        (["list", "explainers", "--model", "/no/such/model"], "There is no model folder '/no/such/model'"),
         (["leaderboard", "build", "/nowhere/at/all", "--out", "/tmp/out", "--tracker", "none"], "no results folder"),
         (["run", "task=sst2", "tracker=none"], "No model is named"),
     ],

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from assay.classifier import Classifier
+from assay import registry
+from assay.classifier import Classifier, load_causal_config
 from assay.errors import AssayError
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer
 from assay.perturbation import Perturbation
+from assay.prompted import PromptedClassifier
 
 Background = Callable[[int], Sequence[Example]]  # how many -> as many examples of the task's train split
+
+
+def undefined_for(path: str, names: Sequence[str]) -> dict[str, str]:
+    """Why each of the named explainers that is not defined for a model, at its defaults, is not.
+
+    Args:
+        path: a local folder or a hub id, of a classifier or of a causal language model, which is given a stand-in
+            prompt: what is defined for it does not hang on the prompt.
+        names: names of explainers.
+
+    Raises:
+        AssayError: no such model.
+    """
+    model = _load(path)
+    return check({name: registry.build("explainer", name) for name in names}, model)
+
+
+def _load(path: str) -> Classifier:
+    try:
+        return Classifier.from_pretrained(path, device="cpu")
+    except AssayError as error:
+        try:
+            load_causal_config(path)
+        except AssayError:
+            # It is no language model either, so what it lacks as a classifier is the answer.
+            raise error from None
+    return PromptedClassifier.load(path, "{text}", {"no": " no", "yes": " yes"}, device="cpu")
 
 
 def check(explainers: Mapping[str, Explainer], model: Classifier) -> dict[str, str]:
