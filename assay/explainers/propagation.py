@@ -194,7 +194,7 @@ class Propagation(TorchFunctionMode):
             return weights
         weights = self.attention(input, weights)
         if self._heads is not None:
-            weights = weights * self._heads[len(self.attentions)][:, None, None]
+            weights = weights * self._heads[len(self.attentions) % len(self._heads)][:, None, None]
         self.attentions.append(weights)
         return weights
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,10 +17,19 @@ from assay.errors import AssayError
 from assay.explainers import propagation
 from assay.explainers.decomposition import head_relevance, output_without_heads
 from tests.conversations import TARGET
+from tests.explainers import with_lxt
 from tests.explainers.attributing import batch_of, encode, token_scores
 from tests.explainers.bert_by_hand import AttnByHand, ByHand, ChefersByHand, detached_logits
 from tests.explainers.linear_model import WIDTH, LinearBagOfWords, linear_classifier
-from tests.tiny_models import ARCHITECTURES, CORPUS, tiny_classifier, tiny_model, word_piece_tokenizer
+from tests.tiny_models import (
+    ARCHITECTURES,
+    CORPUS,
+    DECODERS,
+    tiny_classifier,
+    tiny_model,
+    tiny_prompted,
+    word_piece_tokenizer,
+)
 
 TEXTS = [("a dull , unforgettable script",), ("good",), (CORPUS[6], CORPUS[2])]
 RELEVANCE = ("lrp_0", "lrp_epsilon", "lrp_gamma", "attn_lrp", "conservative_lrp", "deep_taylor")
@@ -201,6 +212,23 @@ def test_conservative_lrp_is_gradient_x_input_on_the_detached_graph():
         np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_attn_lrp_and_conservative_lrp_are_those_of_lxt(tmp_path):
+    """In another process, for it alters the classes of transformers for good."""
+    pytest.importorskip("lxt")
+    found = tmp_path / "found.npz"
+    subprocess.run([sys.executable, "-m", "tests.explainers.with_lxt", str(found)], check=True, capture_output=True)
+    theirs = np.load(found)
+    for architecture, rules in with_lxt.CASES.items():
+        model = with_lxt.model(architecture)
+        explainer = build("attn_lrp", epsilon=0.0) if rules == "attnLRP" else build("conservative_lrp")
+        ours = token_scores(explainer, model, encode(model, with_lxt.TEXTS))
+        for index, scores in enumerate(ours):
+            expected = theirs[f"{architecture} {index}"]
+            error = np.abs(scores - expected).max() / np.abs(expected).max()
+            print(f"{rules} {architecture}: largest difference {error:.1e}")
+            assert error < 1e-5
+
+
 class Perceptron(LinearBagOfWords):
     """Layers with ReLUs on the sum of the word embeddings, all of which are positive."""
 
@@ -279,6 +307,59 @@ def test_gamma_favours_contributions_of_the_sign_of_their_sum():
         favoured = [value * (1 + gamma * (value * total > 0)) for value in values]
         expected = [value / sum(favoured) * total for value in favoured]
         np.testing.assert_allclose(scores[1:3], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*RELEVANCE, "transformer_attribution", "head_relevance"])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "falcon", "modernbert"])
+def test_it_is_the_same_whichever_way_attention_is_computed(name, architecture):
+    model = tiny_classifier(architecture)
+    encodings = encode(model, TEXTS)
+    fused = token_scores(build(name), model, encodings)
+    with model.eager_attention():
+        for scores, again in zip(fused, token_scores(build(name), model, encodings), strict=True):
+            np.testing.assert_allclose(scores, again, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*RELEVANCE, "transformer_attribution", "head_relevance"])
+def test_half_precision_gives_nearly_the_same(name):
+    network, tokenizer = tiny_model("bert", initializer_range=0.15)
+    exact, rounded = Classifier(network, tokenizer), Classifier(network, tokenizer, dtype="bfloat16")
+    encodings = encode(exact, [(CORPUS[0],)])
+    (scores,), (again,) = (token_scores(build(name), model, encodings) for model in (exact, rounded))
+    assert np.isfinite(again).all()
+    if name != "deep_taylor":  # its shares jump where those of a residual connection cancel
+        assert np.corrcoef(scores, again)[0, 1] > 0.9
+
+
+def test_the_log_softmax_before_a_label_word_keeps_its_offset():
+    """LLaMA has no constants, so the tokens hold Σ_v J_v logit_v, the label word's logit less the expected one."""
+    model = tiny_prompted("llama")
+    encodings = encode(model, [("a warm story",), (CORPUS[1],)])
+    for encoding, scores in zip(encodings, token_scores(build("lrp_0"), model, encodings), strict=True):
+        with torch.no_grad():
+            logits = model.model(torch.from_numpy(encoding.row.ids)[None]).logits[0, -1].double()
+        (token,) = model._label_ids[TARGET]
+        assert scores.sum() == pytest.approx(float(logits[token] - logits.softmax(-1) @ logits), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["transformer_attribution", "head_relevance"])
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_label_words_of_several_tokens_are_no_tokens_of_the_text(name, architecture):
+    model = tiny_prompted(architecture, words=(" good", " unforgettable", " dull"))
+    encodings = encode(model, TEXTS[:2])
+    for target in (0, 1):
+        for scores, encoding in zip(token_scores(build(name), model, encodings, target=target), encodings, strict=True):
+            assert len(scores) == len(encoding.row.ids)
+            assert (scores >= 0).all()
+            if name == "head_relevance":
+                assert scores.sum() == pytest.approx(1, abs=1e-5)
+            else:
+                assert scores.max() > 0
+    batch = batch_of(model, encodings)
+    with model.at_work():
+        output = model.output(batch, torch.tensor([0, 1]))
+        full = output_without_heads(model, batch, torch.tensor([0, 1]), torch.ones(2, 4))
+    np.testing.assert_allclose(full, output.detach(), atol=1e-4)
 
 
 def test_what_absorbs_relevance_is_reported():
