@@ -56,7 +56,7 @@ class AttentionExplainer(WhiteBoxExplainer):
             together = max(1, _PAIRS_PER_TOKEN * batch.tokens_per_pass // length**2)
             for rows in torch.split(of_length, together):
                 with torch.no_grad():
-                    scores[rows, :length] = self.score(model, _part(batch, rows, length), target[rows])
+                    scores[rows, :length] = self.score(model, _part(batch, rows, length), target[rows]).float()
         return scores
 
     @abstractmethod
@@ -113,7 +113,7 @@ class Attention(AttentionExplainer):
         """Attention of the chosen row, [batch, tokens]."""
         import torch
 
-        layers = _chosen(model.attentions(batch), self.layer)
+        layers = [weights.float() for weights in _chosen(model.attentions(batch), self.layer)]
         if self.head == "max":
             layers = [weights.amax(1) for weights in layers]
         else:
@@ -151,7 +151,7 @@ class AttentionRollout(AttentionExplainer):
         """The read token's row of the product, [batch, tokens]."""
         from assay.explainers.architectures import reading
 
-        layers = [_with_residual(weights.mean(1)) for weights in model.attentions(batch)]
+        layers = [_with_residual(weights.float().mean(1)) for weights in model.attentions(batch)]
         return rolled_out(reading(model, batch), layers)
 
 
@@ -176,7 +176,7 @@ class AttentionFlow(AttentionExplainer):
 
         from assay.explainers.architectures import reading
 
-        layers = [_with_residual(weights.mean(1)).double().cpu().numpy() for weights in model.attentions(batch)]
+        layers = [_with_residual(weights.double().mean(1)).cpu().numpy() for weights in model.attentions(batch)]
         sources = reading(model, batch).double().cpu().numpy()
         scores = np.zeros(sources.shape)
         for row, eligible in enumerate(batch.eligible.cpu().numpy()):
@@ -308,7 +308,7 @@ class AttAttr(AttentionExplainer):
                     output = model.output(batch, target, embeddings.repeat(len(some), 1, 1)).sum()
                 (gradient,) = torch.autograd.grad(output, changed.layers[layer])
                 total += torch.einsum("s,sbhij->bhij", parts, gradient.reshape(len(some), *attention.shape))
-            found.append(attention * total)
+            found.append((attention * total).float())
         return found
 
 
@@ -353,7 +353,7 @@ class AttCat(AttentionExplainer):
             output = model.output(batch, target, model.embeddings(batch).requires_grad_()).sum()
         gradients = torch.autograd.grad(output, states)
         layers = [
-            weights.detach().mean((1, 2)) * (state.detach() * gradient).sum(-1)
+            weights.detach().float().mean((1, 2)) * (state.detach().float() * gradient).sum(-1)
             for weights, state, gradient in zip(attention.layers, states, gradients, strict=True)
         ]
         return torch.stack(layers).sum(0)
@@ -423,7 +423,7 @@ def attention_gradients(model: Classifier, batch: Batch, target: Tensor) -> tupl
         # gradient of their sum holds each row's own.
         output = model.output(batch, target, model.embeddings(batch).requires_grad_()).sum()
     gradients = torch.autograd.grad(output, attention.layers)
-    return [weights.detach() for weights in attention.layers], list(gradients)
+    return [weights.detach().float() for weights in attention.layers], [gradient.float() for gradient in gradients]
 
 
 def maximum_flows(source: Matrix, layers: Sequence[Matrix], sinks: NDArray[np.intp]) -> Matrix:
