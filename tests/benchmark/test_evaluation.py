@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +13,17 @@ import pytest
 import torch
 
 from assay import registry
+from assay.benchmark.engine import Engine
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.records import Records
-from assay.classifier import Classifier
-from assay.conversation import Attribution, Case
+from assay.classifier import Classifier, transform
+from assay.conversation import Attribution, Case, Explanation
+from assay.encoding import Encoding, Row
 from assay.errors import AssayError
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
 from assay.metrics.base import Measure, Metric
+from assay.perturbation import Perturbation
 from tests.benchmark.watching import changed, state, watched
 from tests.tiny_models import tiny_classifier, tiny_model
 
@@ -399,3 +403,77 @@ def test_a_shard_leaves_nothing_behind(tiny_bert: Classifier) -> None:
     del evaluation
     gc.collect()
     assert all(reference() is None for reference in gone)
+
+
+def test_a_gradient_is_computed_once_and_charged_to_everyone_who_reads_it(tiny_bert: Classifier) -> None:
+    alone = evaluate(tiny_bert, TEXTS, explainers("gradient_x_input"))["gradient_x_input"]
+    before = tiny_bert.cost.copy()
+    together = evaluate(tiny_bert, TEXTS, explainers("gradient", "gradient_x_input"), metrics=())
+    assert tiny_bert.cost.since(before).backward_rows == len(TEXTS)
+    for name in ("gradient", "gradient_x_input"):
+        assert [row["backward_rows"] for row in together[name].examples] == [1.0] * len(TEXTS)
+    for one, two in zip(alone.attributions, together["gradient_x_input"].attributions, strict=True):
+        np.testing.assert_allclose(one["scores"], two["scores"], rtol=1e-6)
+
+
+class Halves(WhiteBoxExplainer):
+    """Scores the tokens of a word 1, -3, 1 and -1; says something about itself."""
+
+    def attribute(self, model: Classifier, batch: Any, target: Any) -> Explanation:
+        scores = torch.zeros(batch.input_ids.shape)
+        for row, features in enumerate(batch.feature_of_token.tolist()):
+            for place, feature in enumerate(features):
+                if feature >= 0:
+                    scores[row, place] = (1.0, -3.0, 1.0, -1.0)[features[:place].count(feature)]
+        return Explanation(scores, {"length": torch.tensor(batch.lengths).float()})
+
+
+@pytest.mark.parametrize(("subwords", "expected"), [("sum", -2.0), ("mean", -0.5), ("max", -3.0), ("first", 1.0)])
+def test_a_word_scores_what_is_asked_for_of_its_tokens(tiny_bert: Classifier, subwords: Any, expected: float) -> None:
+    example = Example("x", ("good uniformly film",))
+    feature_of_token = tiny_bert.encode(example).feature_of_token
+    assert list(feature_of_token).count(1) == 4
+    record = evaluate(tiny_bert, [example], {"halves": Halves(subwords)}, ())["halves"].attributions[0]
+    assert record["scores"] == pytest.approx([1.0, expected, 1.0])
+    assert json.loads(record["report"]) == {"length": len(feature_of_token)}
+
+
+def test_an_unknown_way_with_subwords_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown subwords 'sums'\. Did you mean 'sum'"):
+        Halves("sums")  # type: ignore[arg-type]
+
+
+class TwoFillings(Perturbation):
+    """Hides a feature twice: with the mask token and with the unknown token."""
+
+    draws = 2
+
+    def rows(self, encoding: Encoding, keep: Any, hidden_id: int) -> list[Row]:
+        kept = np.append(keep, np.ones((len(keep), 1), dtype=bool), axis=1)[:, encoding.feature_of_token]
+        return [
+            Row(np.where(visible, encoding.row.ids, filling), encoding.row.segments)
+            for visible in kept
+            for filling in (4, 1)
+        ]
+
+
+@pytest.mark.parametrize("output", ["probability", "logit", "log_probability"])
+def test_outputs_are_averaged_over_the_draws_of_a_perturbation(tiny_bert: Classifier, output: Any) -> None:
+    engine = Engine(tiny_bert, output)
+    encoding = tiny_bert.encode(TEXTS[0])
+    keep = np.array([[True, False, True, True], [False, True, True, False]])
+    heard, outcomes = [], []
+
+    def ask() -> Any:
+        heard.append((yield keep))
+
+    engine.add(ask(), encoding, TwoFillings(), outcomes.append)
+    engine.run()
+    logits = torch.from_numpy(tiny_bert.answer(TwoFillings().rows(encoding, keep, 0))).double().reshape(2, 2, -1)
+    mean = logits.mean(1) if output == "logit" else logits.softmax(-1).mean(1)
+    expected = mean.log() if output == "log_probability" else mean
+    np.testing.assert_allclose(heard[0], expected, atol=1e-6)
+    (outcome,) = outcomes
+    stored = transform(torch.from_numpy(outcome.logits).double(), output)
+    np.testing.assert_allclose(stored, expected, atol=1e-6)
+    assert outcome.cost.forward_rows == 4
