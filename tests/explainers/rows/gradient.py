@@ -2,9 +2,21 @@
 
 from tests.explainers.row import Row
 
+_SAMPLED = (
+    ({"samples": 0}, "samples must be at least [12], not 0"),
+    ({"noise": -1}, "noise must be a finite number of at least 0, not -1"),
+)
+
 ROWS = (
-    Row("gradient", signed=False),
+    Row(
+        "gradient",
+        signed=False,
+        bad=(({"norm": "l3"}, "unknown norm 'l3'"), ({"subwords": "last"}, "unknown subwords 'last'")),
+    ),
     Row("gradient_x_input"),
+    Row("smoothgrad", signed=False, random=True, quick={"samples": 3}, bad=(*_SAMPLED, ({"norm": "max"}, "'max'"))),
+    Row("vargrad", signed=False, random=True, quick={"samples": 3, "noise": 0.01}, bad=_SAMPLED),
+    Row("squaregrad", signed=False, random=True, quick={"samples": 3}, bad=_SAMPLED),
     Row(
         "integrated_gradients",
         quick={"steps": 4},
@@ -12,6 +24,21 @@ ROWS = (
             ({"steps": 0}, "steps must be at least 1, not 0"),
             ({"steps": 2.5}, "steps must be a whole number at least 1, not 2.5"),
             ({"baseline": "zeros"}, "Did you mean 'zero'"),
+            ({"samples": 0}, "samples must be at least 1, not 0"),
+            ({"adaptive_steps": 0}, "adaptive_steps must be above 0 or null, not 0"),
+            ({"most_steps": 4}, "most_steps must be at least 5, not 4"),
+            ({"texts": 0}, "texts must be at least 1, not 0"),
         ),
     ),
+    Row(
+        "expected_gradients",
+        random=True,
+        quick={"samples": 4},
+        bad=(
+            ({"samples": 0}, "samples must be at least 1, not 0"),
+            ({"texts": 0}, "texts must be at least 1, not 0"),
+        ),
+    ),
+    Row("deeplift", bad=(({"baseline": "zeros"}, "Did you mean .zero."),)),
+    Row("sequential_ig", quick={"steps": 2}, bad=(({"steps": 0}, "steps must be at least 1, not 0"),)),
 )
