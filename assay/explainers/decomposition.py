@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -21,7 +22,28 @@ if TYPE_CHECKING:
     from assay.explainers.propagation import Propagation
 
 
-class LRPZero(WhiteBoxExplainer):
+class RelevancePropagation(WhiteBoxExplainer):
+    """Base of the methods that hand the logit back to the word embeddings; each is a set of rules."""
+
+    @abstractmethod
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
+
+    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Explanation:
+        """Relevance of each token's word embedding, [batch, tokens]; what they do not get is `absorbed`."""
+        import torch
+
+        scores = torch.zeros(batch.input_ids.shape, device=batch.input_ids.device)
+        absorbed = torch.zeros(len(target), device=scores.device)
+        for rows, part, aim in _without_padding(batch, target):
+            output, embeddings, (gradient,) = _propagate(model, part, aim, self.rules(model.model))
+            relevance = (embeddings * gradient).sum(-1)
+            scores[rows, : relevance.shape[1]] = relevance
+            absorbed[rows] = output - relevance.sum(-1)
+        return Explanation(scores, {"absorbed": absorbed})
+
+
+class LRPZero(RelevancePropagation):
     """The output handed back through each layer in proportion to what every input contributed (LRP-0).
 
     score_t = Σ_i R_ti over the word embedding of token t, with the relevance R handed back from the target's logit
@@ -52,26 +74,14 @@ class LRPZero(WhiteBoxExplainer):
         ValueError: an unknown `subwords`.
     """
 
-    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Explanation:
-        """Relevance of each token's word embedding, [batch, tokens]."""
-        import torch
-
-        scores = torch.zeros(batch.input_ids.shape, device=batch.input_ids.device)
-        absorbed = scores[:, 0].clone()
-        for rows, part, aim in _without_padding(batch, target):
-            output, embeddings, (gradient,) = _propagate(model, part, aim, self._rules(model.model))
-            relevance = (embeddings * gradient).sum(-1)
-            scores[rows, : relevance.shape[1]] = relevance
-            absorbed[rows] = output - relevance.sum(-1)
-        return Explanation(scores, {"absorbed": absorbed})
-
-    def _rules(self, network: Any) -> Propagation:
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
         from assay.explainers.propagation import LayerwiseRelevance
 
         return LayerwiseRelevance(network)
 
 
-class LRPEpsilon(LRPZero):
+class LRPEpsilon(RelevancePropagation):
     """The output handed back in proportion to contributions, less where they nearly cancel (LRP-ε).
 
     score_t = Σ_i R_ti over the word embedding of token t, with R_j = Σ_k a_j w_jk / (z_k + ε sign z_k) · R_k through
@@ -98,13 +108,14 @@ class LRPEpsilon(LRPZero):
         super().__init__(subwords)
         self.epsilon = _at_least_zero("epsilon", epsilon)
 
-    def _rules(self, network: Any) -> Propagation:
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
         from assay.explainers.propagation import LayerwiseRelevance
 
         return LayerwiseRelevance(network, epsilon=self.epsilon)
 
 
-class LRPGamma(LRPZero):
+class LRPGamma(RelevancePropagation):
     """The output handed back with more weight for contributions that agree with their sum (LRP-γ).
 
     score_t = Σ_i R_ti over the word embedding of token t, with R_j = Σ_k a_j (w_jk + γ w_jk⁺) / Σ_i a_i (w_ik +
@@ -133,13 +144,14 @@ class LRPGamma(LRPZero):
         super().__init__(subwords)
         self.gamma = _at_least_zero("gamma", gamma)
 
-    def _rules(self, network: Any) -> Propagation:
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
         from assay.explainers.propagation import LayerwiseRelevance
 
         return LayerwiseRelevance(network, gamma=self.gamma)
 
 
-class AttnLRP(LRPZero):
+class AttnLRP(RelevancePropagation):
     """The output handed back through attention too: to queries and keys as well as to values (AttnLRP).
 
     score_t = Σ_i R_ti over the word embedding of token t, with the rules of Achtibat et al. (2024):
@@ -174,13 +186,14 @@ class AttnLRP(LRPZero):
         super().__init__(subwords)
         self.epsilon = _at_least_zero("epsilon", epsilon)
 
-    def _rules(self, network: Any) -> Propagation:
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
         from assay.explainers.propagation import AttentionAware
 
         return AttentionAware(network, epsilon=self.epsilon)
 
 
-class ConservativeLRP(LRPZero):
+class ConservativeLRP(RelevancePropagation):
     """Gradient × input where attention weights and the scale of norms are taken for constants.
 
     score_t = e_t · ∂f̃/∂e_t, with f̃ the target's logit as a function of the word embeddings e in which the attention
@@ -200,13 +213,14 @@ class ConservativeLRP(LRPZero):
         ValueError: an unknown `subwords`.
     """
 
-    def _rules(self, network: Any) -> Propagation:
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
         from assay.explainers.propagation import Conservative
 
         return Conservative(network)
 
 
-class DeepTaylor(LRPZero):
+class DeepTaylor(RelevancePropagation):
     """The output handed back to positive contributions only, by deep Taylor decomposition's z⁺-rule.
 
     score_t = Σ_i R_ti over the word embedding of token t, with R_j = Σ_k (a_j w_jk)⁺ / Σ_i (a_i w_ik)⁺ · R_k through
@@ -236,7 +250,8 @@ class DeepTaylor(LRPZero):
         ValueError: an unknown `subwords`.
     """
 
-    def _rules(self, network: Any) -> Propagation:
+    def rules(self, network: Any) -> Propagation:
+        """The rules for one pass of a network."""
         from assay.explainers.propagation import PositiveContributions
 
         return PositiveContributions(network)

@@ -21,12 +21,26 @@ from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
 Product = Callable[[Tensor, Tensor], Tensor]
-Rule = Callable[..., Tensor]
+Operation = Callable[..., Tensor]
 
-_ACTIVATIONS = (
-    *("celu", "elu", "gelu", "hardswish", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "relu_"),
-    *("selu", "sigmoid", "silu", "softplus", "tanh"),
-)
+# The method of `Propagation` that stands in for an operation, by the operation's name.
+_STAND_INS = {
+    "linear": "_linear",
+    "addmm": "_addmm",
+    **dict.fromkeys(("matmul", "__matmul__", "bmm", "mm"), "_matmul"),
+    "baddbmm": "_baddbmm",
+    "einsum": "_einsum",
+    "scaled_dot_product_attention": "_scaled_dot_product_attention",
+    "softmax": "_softmax",
+    **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__", "__imul__"), "_multiply"),
+    **dict.fromkeys(("div", "true_divide", "__truediv__", "__itruediv__"), "_divide"),
+    **dict.fromkeys(("add", "__add__", "__radd__", "__iadd__"), "_add"),
+    **dict.fromkeys(("sqrt", "rsqrt"), "_root"),
+    "layer_norm": "_layer_norm",
+    "rms_norm": "_rms_norm",
+    **dict.fromkeys(("celu", "elu", "gelu", "hardswish", "hardtanh", "leaky_relu", "mish", "relu"), "_activation"),
+    **dict.fromkeys(("relu6", "relu_", "selu", "sigmoid", "silu", "softplus", "tanh"), "_activation"),
+}
 
 
 class Propagation(TorchFunctionMode):
@@ -50,22 +64,6 @@ class Propagation(TorchFunctionMode):
         self._hooks: list[RemovableHandle] = []
         self._inside = 0  # how many modules with a rule as a whole the pass is in
         self._gates = WeakIdKeyDictionary()
-        self._rules: Mapping[str, Rule] = {
-            "linear": self._linear,
-            "addmm": self._addmm,
-            **dict.fromkeys(("matmul", "__matmul__", "bmm", "mm"), self._matmul),
-            "baddbmm": self._baddbmm,
-            "einsum": self._einsum,
-            "scaled_dot_product_attention": self._scaled_dot_product_attention,
-            "softmax": self._softmax,
-            **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__", "__imul__"), self._multiply),
-            **dict.fromkeys(("div", "true_divide", "__truediv__", "__itruediv__"), self._divide),
-            **dict.fromkeys(("add", "__add__", "__radd__", "__iadd__"), self._add),
-            **dict.fromkeys(("sqrt", "rsqrt"), self._root),
-            "layer_norm": self._layer_norm,
-            "rms_norm": self._rms_norm,
-            **dict.fromkeys(_ACTIVATIONS, self._activation),
-        }
 
     # The rules: what a method changes.
 
@@ -127,10 +125,10 @@ class Propagation(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        rule = None if self._inside else self._rules.get(getattr(func, "__name__", ""))
-        if rule is None or not any(map(_carries, _tensors((*args, *(kwargs or {}).values())))):
+        stand_in = None if self._inside else _STAND_INS.get(getattr(func, "__name__", ""))
+        if stand_in is None or not any(map(_carries, _tensors((*args, *(kwargs or {}).values())))):
             return func(*args, **(kwargs or {}))
-        return rule(func, *args, **(kwargs or {}))
+        return getattr(self, stand_in)(func, *args, **(kwargs or {}))
 
     def _before(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         self._inside += 1
@@ -142,28 +140,28 @@ class Propagation(TorchFunctionMode):
 
         return hook
 
-    def _linear(self, func: Rule, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    def _linear(self, func: Operation, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self.layer(func, input, weight, bias)
 
-    def _addmm(self, func: Rule, input: Tensor, mat1: Tensor, mat2: Tensor) -> Tensor:
+    def _addmm(self, func: Operation, input: Tensor, mat1: Tensor, mat2: Tensor) -> Tensor:
         return self.layer(torch.mm, mat1, mat2, input)
 
-    def _matmul(self, func: Rule, left: Tensor, right: Tensor) -> Tensor:
+    def _matmul(self, func: Operation, left: Tensor, right: Tensor) -> Tensor:
         if right.dim() == 2 and not right.requires_grad:
             return self.layer(func, left, right, None)
         return self.product(func(left, right), _count(left, right))
 
     def _baddbmm(
-        self, func: Rule, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+        self, func: Operation, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:
         return beta * input + alpha * self.product(torch.bmm(batch1, batch2), _count(batch1, batch2))
 
-    def _einsum(self, func: Rule, equation: str, *operands: Tensor) -> Tensor:
+    def _einsum(self, func: Operation, equation: str, *operands: Tensor) -> Tensor:
         return self.product(func(equation, *operands), _count(*operands))
 
     def _scaled_dot_product_attention(
         self,
-        func: Rule,
+        func: Operation,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -188,35 +186,37 @@ class Propagation(TorchFunctionMode):
         weights = self._softmax(functional.softmax, scores, dim=-1)
         return self.product(weights.to(value.dtype) @ value, _count(weights, value))
 
-    def _softmax(self, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _softmax(self, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weights: Tensor = func(input, *args, **kwargs)
-        if weights.dim() != 4:
+        if weights.dim() < 3:  # probabilities of classes
             return weights
         weights = self.attention(input, weights)
+        if weights.dim() != 4:  # attention that pools, without heads
+            return weights
         if self._heads is not None:
             weights = weights * self._heads[len(self.attentions) % len(self._heads)][:, None, None]
         self.attentions.append(weights)
         return weights
 
-    def _multiply(self, func: Rule, left: Any, right: Any) -> Tensor:
+    def _multiply(self, func: Operation, left: Any, right: Any) -> Tensor:
         if _carries(left) and _carries(right):
             return self.gate(*((right, left) if right in self._gates else (left, right)))
         return func(left, right)
 
-    def _divide(self, func: Rule, left: Any, right: Any, **kwargs: Any) -> Tensor:
+    def _divide(self, func: Operation, left: Any, right: Any, **kwargs: Any) -> Tensor:
         return func(left, self.factor(right) if _carries(right) else right, **kwargs)
 
-    def _add(self, func: Rule, left: Any, right: Any, **kwargs: Any) -> Tensor:
+    def _add(self, func: Operation, left: Any, right: Any, **kwargs: Any) -> Tensor:
         if _carries(left) and _carries(right) and left.shape == right.shape and not kwargs:
             return self.sum(left, right)
         return func(left, right, **kwargs)
 
-    def _root(self, func: Rule, input: Tensor, **kwargs: Any) -> Tensor:
+    def _root(self, func: Operation, input: Tensor, **kwargs: Any) -> Tensor:
         return self.factor(func(input, **kwargs))
 
     def _layer_norm(
         self,
-        func: Rule,
+        func: Operation,
         input: Tensor,
         normalized_shape: Sequence[int],
         weight: Tensor | None = None,
@@ -229,7 +229,7 @@ class Propagation(TorchFunctionMode):
 
     def _rms_norm(
         self,
-        func: Rule,
+        func: Operation,
         input: Tensor,
         normalized_shape: Sequence[int],
         weight: Tensor | None = None,
@@ -255,7 +255,7 @@ class Propagation(TorchFunctionMode):
             states = states + bias
         return self.norm(inputs, states.to(inputs.dtype))
 
-    def _activation(self, func: Rule, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def _activation(self, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         # One that overwrites its input would take away what the rule compares its output with.
         if func.__name__ == "relu_":
             func = torch.relu
@@ -306,13 +306,10 @@ class LayerwiseRelevance(Conservative):
         outputs = super().layer(product, inputs, weight, bias)
         if not self.gamma:
             return self._stabilised(outputs, outputs)
-        # Contributions of one sign are half of (sum ± sum of magnitudes): two products in place of four.
-        contributions, magnitudes = product(inputs, weight), product(inputs.abs(), weight.abs())
-        if bias is not None:
-            contributions, magnitudes = contributions + bias, magnitudes + bias.abs()
+        # The contributions of one sign add up to half of (sum ± sum of magnitudes), which spares products of each sign.
+        magnitudes = super().layer(product, inputs.abs(), weight.abs(), None if bias is None else bias.abs())
         sign = torch.where(outputs < 0, -1.0, 1.0).to(outputs.dtype)
-        favoured = contributions + self.gamma * (contributions + sign * magnitudes) / 2
-        return self._stabilised(favoured, outputs)
+        return self._stabilised(outputs + self.gamma * (outputs + sign * magnitudes) / 2, outputs)
 
     def product(self, outputs: Tensor, activations: int) -> Tensor:
         """R_j = Σ_k a_j w_jk / (z_k ± ε) R_k."""

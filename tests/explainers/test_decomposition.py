@@ -68,8 +68,10 @@ def constants(network, architecture):
     DeBERTa sends relative positions through a norm and the projections of queries and keys as well; the biases of these
     are left out (and left at 0), for what comes of a position is a constant as well.
     """
-    relative = {"deberta": ("query_proj", "key_proj", "encoder.LayerNorm"), "deberta_v1": ("pos_q_proj",)}
-    relative = relative.get(architecture, ())
+    relative = {
+        "deberta": ("query_proj", "key_proj", "encoder.LayerNorm"),
+        "deberta_v1": ("pos_q_proj",),
+    }.get(architecture, ())
     added = ("bias", "position_embeddings", "token_type_embeddings", "wpe", "embed_positions")
     return [
         parameter
@@ -99,11 +101,39 @@ class Softmax(TorchFunctionMode):
         return found
 
 
+CONSERVING = pytest.mark.parametrize("name", ["lrp_0", "lrp_epsilon", "lrp_gamma", "attn_lrp", "deep_taylor"])
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["lrp_0", "lrp_epsilon", "lrp_gamma", "attn_lrp", "deep_taylor"])
+@CONSERVING
 def test_relevance_is_conserved(name, architecture):
-    """Word embeddings, constants and (under AttnLRP) what the softmax keeps share the logit without rest."""
-    network, tokenizer = tiny_model(architecture)
+    assert conservation_error(name, architecture) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("bert", {"hidden_act": "gelu_new"}),
+        ("bert", {"hidden_act": "quick_gelu"}),
+        ("deberta", {"share_att_key": False}),
+        ("deberta", {"conv_kernel_size": 3}),
+        ("modernbert", {"classifier_pooling": "mean"}),
+        ("gpt2", {"reorder_and_upcast_attn": True, "attn_implementation": "eager"}),
+        ("opt", {"do_layer_norm_before": False}),
+        ("llama", {"mlp_bias": True, "attention_bias": True}),
+        ("falcon", {"bias": True}),
+        ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    ],
+    ids=str,
+)
+@CONSERVING
+def test_relevance_is_conserved_in_the_variants_of_an_architecture(name, architecture, settings):
+    assert conservation_error(name, architecture, **settings) < 1e-3
+
+
+def conservation_error(name, architecture, **settings):
+    """Word embeddings, constants and (under AttnLRP) what the softmax keeps share the logit; this is the rest."""
+    network, tokenizer = tiny_model(architecture, **settings)
     model = Classifier(network, tokenizer)
     batch = batch_of(model, encode(model, [(CORPUS[0],), (CORPUS[0],)]))
     target = torch.tensor([0, 1])
@@ -131,7 +161,7 @@ def test_relevance_is_conserved(name, architecture):
     error = abs(sum(shares) + left_over - total) / abs(total)
     print(f"{name} {architecture}: tokens {shares[0]:.3f}, constants {sum(shares[1:]):.3f}, ", end="")
     print(f"softmax {left_over:.3f}, logit {total:.3f}, error {error:.1e}")
-    assert error < 1e-3
+    return error
 
 
 @pytest.mark.parametrize("architecture", ["opt", "llama", "qwen2"])
@@ -272,7 +302,7 @@ def test_layers_with_relus_agree_with_captum(name, settings, rule):
     (scores,) = token_scores(build(name, **settings), model, [encoding], target=target)
     for layer in model.model.classes[::2]:
         layer.rule = getattr(rules, rule[0])(**rule[1])
-    relevance = captum.LRP(model.model.classes).attribute(pooled, target=target)
+    relevance = captum.LRP(model.model.classes).attribute(pooled.requires_grad_(), target=target)
     expected = (embedded / pooled * relevance).sum(1).detach()
     assert expected.abs().max() > 0.01
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
@@ -494,6 +524,54 @@ def test_a_model_without_attention_has_none_to_read(name):
     model = linear_classifier()
     with pytest.raises(AssayError, match=r"linear \(LinearBagOfWords\) has no attention heads. Use lrp_epsilon"):
         build(name).check(model)
+
+
+# Operations
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda left, right: left @ right,
+        torch.bmm,
+        lambda left, right: torch.baddbmm(torch.zeros(1, 1, 1), left, right),
+        lambda left, right: torch.einsum("bij,bjk->bik", left, right),
+    ],
+    ids=["matmul", "bmm", "baddbmm", "einsum"],
+)
+def test_both_factors_of_a_product_share_its_relevance(product):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(2, 3, 3, generator=generator, requires_grad=True) for _ in range(2))
+    with propagation.AttentionAware(nn.Identity()):
+        both, alone = product(left, right).sum(), product(left, right.detach()).sum()
+    for value, gradient in zip((left, right), torch.autograd.grad(both, (left, right)), strict=True):
+        torch.testing.assert_close((value * gradient).sum(), both / 2)
+    (gradient,) = torch.autograd.grad(alone, left)
+    torch.testing.assert_close((left * gradient).sum(), alone)
+
+
+def test_torchs_rms_norm_is_the_one_written_out():
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.arange(1.0, 9.0)
+    with propagation.Conservative(nn.Identity()):
+        ours = nn.functional.rms_norm(x, (8,), weight, 1e-6)
+        written_out = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * weight
+    torch.testing.assert_close(ours, written_out)
+    torch.testing.assert_close(ours, nn.functional.rms_norm(x, (8,), weight, 1e-6))
+    gradients = [torch.autograd.grad(found[:, 0].sum(), x)[0] for found in (ours, written_out)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_attention_in_a_kernel_that_rules_cannot_see_is_opened_for_the_pass(tiny_bert):
+    network, tokenizer = tiny_model("bert")
+    model = Classifier(network, tokenizer)
+    network.config._attn_implementation_internal = "flex_attention"
+    encodings = encode(model, TEXTS)
+    for name in ("attn_lrp", "head_relevance"):
+        found = token_scores(build(name), model, encodings)
+        for scores, expected in zip(found, token_scores(build(name), tiny_bert, encodings), strict=True):
+            np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)
+    assert network.config._attn_implementation == "flex_attention"
 
 
 # What is left behind
