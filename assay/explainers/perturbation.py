@@ -338,9 +338,9 @@ class Olm(BlackBoxExplainer):
     is). The language model must have the classifier's own vocabulary.
 
     Signed, in units of the output. Assumes that the classifier's tokenizer has a mask token. Cost: at most
-    n · samples + 1 rows of the classifier, in one round; the same filling is asked once. The rows of the language model
-    (about one for each feature, and for words of several tokens up to `samples` for each further token) are not
-    counted, but their seconds are.
+    n · samples + 1 rows of the classifier, in one round; the same filling is asked once. What the language model
+    costs is not counted: about one row for each feature, and for words of several tokens up to `samples` for each
+    further token.
 
     Args:
         masked_lm: the masked language model, a local folder or a hub id; from Python also a `MaskedLanguageModel`.
@@ -431,8 +431,9 @@ class Sobol(BlackBoxExplainer):
 
     The paper's masks are real numbers that dim a region of an image; a word is visible or not, so they are rounded
     here. A rounded column of B is often equal to its column of A, or its complement, and the feature would then score
-    0, or twice its share, whatever the model does; such a column of B is shuffled. interpreto's Sobol takes V over A
-    alone and does not shuffle.
+    0, or twice its share, whatever the model does; such a column of B is shuffled. (With 32 designs and 16 words it
+    happens to two of them.) interpreto's total order rounds too, takes V over A alone, adds 10⁻⁶ to 2V and does
+    not shuffle; its default is the first order, which is another quantity.
 
     Unsigned, a share of the variance; with interactions the scores sum to more than 1. A feature for which the model's
     output rises scores as one for which it falls. A constant model scores 0. Assumes nothing of the model. Cost: at
@@ -471,7 +472,7 @@ def _designs(n: int, designs: int, rng: np.random.Generator) -> tuple[Keep, Keep
     """Two sets of balanced masks, [designs, n] each, no column of one a mere copy of the other's."""
     from scipy.stats import qmc
 
-    # scipy has renamed the argument for the generator; by place it is not to be had.
+    # Newer versions of scipy also call it `rng`; all take `seed`.
     masks = qmc.Sobol(2 * n, scramble=True, seed=rng).random(designs) < 0.5
     a, b = masks[:, :n], masks[:, n:].copy()
     agree = (a == b).mean(axis=0)
