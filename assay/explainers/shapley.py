@@ -32,7 +32,7 @@ class KernelShap(BlackBoxExplainer):
     are all asked and the values are exact. Otherwise the sizes that the budget can cover are asked whole, from the
     outside in (1 and n − 1, then 2 and n − 2, …), and the rest is drawn from the remaining sizes in proportion to their
     weight, each subset with its complement (paired sampling, Covert & Lee 2021), until the budget's rows are spent on
-    different subsets.
+    different subsets. Give at least 2n samples: below, the regression has fewer equations than unknowns.
 
     With `interactions`, what the linear regression leaves unexplained is interpolated between the asked subsets by a
     Gaussian process over sets, whose interactions are weaker the more features they join and stronger among features
@@ -368,8 +368,9 @@ def _shapley_pairs(n: int, budget: int, exact: bool, rng: np.random.Generator) -
     first = 0
     for size in range(1, n // 2 + 1):
         count = comb(n, size) // (2 if 2 * size == n else 1)
-        # A size is worth asking whole where as many of its subsets would be drawn anyway.
-        if not exact and budget * mass[first] / mass[first:].sum() < count:
+        # A size is worth asking whole where as many of its subsets would be drawn anyway; the first, wherever it can
+        # be: few draws at random leave the regression nearly without an answer.
+        if not exact and (budget if size == 1 else budget * mass[first] / mass[first:].sum()) < count:
             break
         whole = all_subsets(n, size)[:count]  # of halves, the first half are those with the first feature
         subsets.append(whole)
