@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from assay.classifier import Classifier
 from assay.encoding import Batch
 from assay.errors import AssayError
+from assay.prompted import PromptedClassifier
 
 # Below this, an activation's slope from zero is taken here instead: the quotient would be all rounding error.
 _SMALL = 1e-6
@@ -174,12 +175,15 @@ class Architecture:
     Attributes:
         layers: its layers, in the order in which they run.
         final_norm: the norm of every token's state after the last layer; None where there is none.
-        head: what turns the state that the class is read from into the logits, step by step.
+        head: what turns the state that the class is read from into the logits, step by step; for a prompted model into
+            the logits of the first token of each label word.
+        vocabulary: what gives the logits of all tokens in place of the head's last step; None unless prompted.
     """
 
     layers: tuple[Layer, ...]
     final_norm: Norm | None
     head: tuple[Step, ...]
+    vocabulary: Affine | None = None
 
 
 def architecture(model: Classifier) -> Architecture:
@@ -196,7 +200,13 @@ def architecture(model: Classifier) -> Architecture:
             f"Known: {', '.join(sorted(_KNOWN))}."
         )
     layers, head = _KNOWN[kind]
-    return Architecture(tuple(layers(network)), _final_norm(network.base_model), tuple(head(network)))
+    steps = tuple(head(network))
+    vocabulary = None
+    if isinstance(model, PromptedClassifier):
+        vocabulary = _affine(network.lm_head)
+        firsts = torch.tensor([word[0] for word in model._label_ids], device=model.device)
+        steps = (*steps[:-1], _rows(vocabulary, firsts))
+    return Architecture(tuple(layers(network)), _final_norm(network.base_model), steps, vocabulary)
 
 
 def count_layers(model: Classifier) -> int:

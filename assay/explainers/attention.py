@@ -190,8 +190,9 @@ class GradSam(AttentionExplainer):
 
     score_t is the mean over layers, heads and queries i of A[i, t] · max(0, ∂f/∂A[i, t]), with A the attention weights
     and f the target's output (Barkan et al. 2021, section 3). The paper's indices leave open whether a token is scored
-    as one that attends or as one that is attended to; here it is the latter, as in all attention methods. Unsigned, in
-    units of the output. Cost: one row forward and one backward.
+    as one that attends or as one that is attended to; here it is the latter, as in all attention methods. For a
+    prompted model with label words of several tokens the passes are added. Unsigned, in units of the output. Cost: one
+    row forward and one backward.
 
     Args:
         subwords: how the scores of a word's tokens become the word's.
@@ -201,11 +202,12 @@ class GradSam(AttentionExplainer):
         """Means over layers, heads and queries, [batch, tokens]."""
         import torch
 
-        layers = [
-            (weights * gradient.clamp(min=0)).mean((1, 2))
-            for weights, gradient in zip(*attention_gradients(model, batch, target), strict=True)
+        tokens = batch.input_ids.shape[1]
+        passes = [
+            torch.stack([(weights * gradient.clamp(min=0)).mean((1, 2)) for weights, gradient in layers]).mean(0)
+            for layers in attention_gradients(model, batch, target)
         ]
-        return torch.stack(layers).mean(0)
+        return torch.stack([scores[:, :tokens] for scores in passes]).sum(0)
 
 
 class GenericAttention(AttentionExplainer):
@@ -213,9 +215,10 @@ class GenericAttention(AttentionExplainer):
 
     R ← R + A̅ R from R = I on, layer by layer, with A̅ = E_heads[max(0, A ⊙ ∂f/∂A)], A the attention weights and f the
     target's output; score_t = R[r, t] − I[r, t], with r the token that the class is read from (Chefer, Gur & Wolf
-    2021b, equations 5 and 6). The identity is taken off because it says nothing but that a token is itself, which would
-    put a decoder's last word first. Unsigned, in units of the output to first order. Cost: one row forward and one
-    backward.
+    2021b, section 3). The identity is taken off because it says nothing but that a token is itself, which would
+    put a decoder's last word first. For a prompted model with label words of several tokens, r is each token that they
+    are read from, and the passes are added. Unsigned, in units of the output to first order. Cost: one row forward and
+    one backward.
 
     Args:
         subwords: how the scores of a word's tokens become the word's.
@@ -223,28 +226,30 @@ class GenericAttention(AttentionExplainer):
 
     def score(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
         """The read token's row of the relevance, [batch, tokens]."""
-        from assay.explainers.architectures import reading
+        import torch
 
-        read = reading(model, batch)
-        relevance = read
-        layers = list(zip(*attention_gradients(model, batch, target), strict=True))
-        for weights, gradient in reversed(layers):
-            relevance = relevance + _times(relevance, (weights * gradient).clamp(min=0).mean(1))
-        return relevance - read
+        passes = []
+        for layers in attention_gradients(model, batch, target):
+            read = _read(model, batch, layers[0][0].shape[-1])
+            relevance = read
+            for weights, gradient in reversed(layers):
+                relevance = relevance + _times(relevance, (weights * gradient).clamp(min=0).mean(1))
+            passes.append((relevance - read)[:, : batch.input_ids.shape[1]])
+        return torch.stack(passes).sum(0)
 
 
 class AttAttr(AttentionExplainer):
     """Attention attribution: each attention weight's share of the output, by integrated gradients.
 
     a = A ⊙ ∫₀¹ ∂f(αA)/∂A dα for each head of a layer, with A that layer's attention weights, scaled by α while the
-    layers above it respond, and f the target's output (Hao, Dong, Wei & Xu 2021, equation 3). A layer's shares sum to
+    layers above it respond, and f the target's output (Hao, Dong, Wei & Xu 2021, section 3). A layer's shares sum to
     f(x) − f(x with the layer's attention at 0). The integral is taken by Gauss-Legendre quadrature, which needs fewer
     points than the paper's sum for the same error.
 
     The paper draws a tree of the largest shares and names no score for a token. Here score_t sums the shares of the
     weights that attend to t over heads and layers: from all queries (`all`; then the scores, special tokens included,
     sum to the layers' differences), or only from the token that the class is read from, the trunk of the paper's tree
-    (`read`).
+    (`read`). A prompted model's label words of several tokens have shares too, which are left out.
 
     Signed, in units of the output. Cost: 1 row forward, and `steps` × layers rows forward and backward.
 
@@ -270,14 +275,15 @@ class AttAttr(AttentionExplainer):
         """Sums of the shares, [batch, tokens]."""
         import torch
 
-        from assay.explainers.architectures import reading
-
-        rows = torch.ones_like(batch.input_ids).float() if self.row == "all" else reading(model, batch)
-        total = torch.stack([weights.sum(1) for weights in self.shares(model, batch, target)]).sum(0)
-        return _times(rows, total)
+        sums = []
+        for weights in self.shares(model, batch, target):
+            read = _read(model, batch, weights.shape[-1])
+            rows = torch.ones_like(read) if self.row == "all" else read
+            sums.append(_times(rows, weights.sum(1))[:, : batch.input_ids.shape[1]])
+        return torch.stack(sums).sum(0)
 
     def shares(self, model: Classifier, batch: Batch, target: Tensor) -> list[Tensor]:
-        """The attribution of each attention weight, [batch, heads, tokens, tokens] for each layer.
+        """The attribution of each attention weight, [batch, heads, tokens, tokens] for each layer of each pass.
 
         Args:
             model: the classifier.
@@ -286,8 +292,9 @@ class AttAttr(AttentionExplainer):
         """
         import torch
 
-        from assay.explainers.architectures import AttentionWeights
+        from assay.explainers.architectures import AttentionWeights, count_layers
 
+        depth = count_layers(model)
         embeddings = model.embeddings(batch)
         with model.eager_attention(), AttentionWeights() as plain:
             model.output(batch, target, embeddings)
@@ -295,29 +302,29 @@ class AttAttr(AttentionExplainer):
         points, weights = (embeddings.new_tensor(values) / 2 for values in np.polynomial.legendre.leggauss(self.steps))
         points = points + 0.5
         copies = max(1, batch.tokens_per_pass // embeddings[..., 0].numel())
-        found = []
-        for layer, attention in enumerate(plain.layers):
-            total = torch.zeros_like(attention)
+        totals = [torch.zeros_like(attention) for attention in plain.layers]
+        for layer in range(depth):
             for some, parts in zip(torch.split(points, copies), torch.split(weights, copies), strict=True):
-                scale = some.repeat_interleave(len(attention))[:, None, None, None]
+                scale = some.repeat_interleave(len(embeddings))[:, None, None, None]
 
                 def scaled(place: int, all_weights: Tensor, layer: int = layer, scale: Tensor = scale) -> Tensor:
-                    return (all_weights * scale).requires_grad_() if place == layer else all_weights
+                    return (all_weights * scale).requires_grad_() if place % depth == layer else all_weights
 
                 with torch.enable_grad(), model.eager_attention(), AttentionWeights(scaled) as changed:
                     output = model.output(batch, target, embeddings.repeat(len(some), 1, 1)).sum()
-                (gradient,) = torch.autograd.grad(output, changed.layers[layer])
-                total += torch.einsum("s,sbhij->bhij", parts, gradient.reshape(len(some), *attention.shape))
-            found.append((attention * total).float())
-        return found
+                gradients = torch.autograd.grad(output, changed.layers[layer::depth])
+                for total, gradient in zip(totals[layer::depth], gradients, strict=True):
+                    total += torch.einsum("s,sbhij->bhij", parts, gradient.reshape(len(some), *total.shape))
+        return [(attention * total).float() for attention, total in zip(plain.layers, totals, strict=True)]
 
 
 class AttCat(AttentionExplainer):
     """Attentive class activation tokens: gradient × hidden state in each layer, weighted by the attention received.
 
     score_t = Σ_l a_t^l · Σ_d ∂f/∂h_td^l · h_td^l, with h^l the input of layer l, a_t^l the attention that token t
-    receives in it, averaged over heads and queries, and f the target's output (Qiang et al. 2022, equations 5 to 7).
-    The hidden states are those that run through the residual connections, before any norm of a layer's own. Signed, in
+    receives in it, averaged over heads and queries, and f the target's output (Qiang et al. 2022, section 3; the mean
+    over queries as in the authors' code). The hidden states are those that run through the residual connections, before
+    any norm of a layer's own. For a prompted model with label words of several tokens the passes are added. Signed, in
     units of the output. Defined for the architectures of the vector decompositions. Cost: one row forward and one
     backward.
 
@@ -356,7 +363,7 @@ class AttCat(AttentionExplainer):
             weights.detach().float().mean((1, 2)) * (state.detach().float() * gradient).sum(-1)
             for weights, state, gradient in zip(attention.layers, states, gradients, strict=True)
         ]
-        return torch.stack(layers).sum(0)
+        return torch.stack([scores[:, : batch.input_ids.shape[1]] for scores in layers]).sum(0)
 
 
 class AttentionNorm(AttentionExplainer):
@@ -412,18 +419,27 @@ class AttentionNorm(AttentionExplainer):
         return _times(read, torch.stack(norms).mean(0))
 
 
-def attention_gradients(model: Classifier, batch: Batch, target: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Each layer's attention weights and the gradient of each row's output at them, [batch, heads, tokens, tokens]."""
+def attention_gradients(model: Classifier, batch: Batch, target: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+    """Each layer's attention weights and the gradient of each row's output at them, [batch, heads, tokens, tokens].
+
+    They come one list for each pass that the output takes: one, or for a prompted model as many as it has label words
+    of several tokens, whose tokens then follow the batch's own.
+    """
     import torch
 
-    from assay.explainers.architectures import AttentionWeights
+    from assay.explainers.architectures import AttentionWeights, count_layers
 
     with torch.enable_grad(), model.eager_attention(), AttentionWeights() as attention:
         # Parameters are frozen, so the embeddings are where a graph can start. Rows do not see each other, so the
         # gradient of their sum holds each row's own.
         output = model.output(batch, target, model.embeddings(batch).requires_grad_()).sum()
     gradients = torch.autograd.grad(output, attention.layers)
-    return [weights.detach().float() for weights in attention.layers], [gradient.float() for gradient in gradients]
+    found = [
+        (weights.detach().float(), gradient.float())
+        for weights, gradient in zip(attention.layers, gradients, strict=True)
+    ]
+    depth = count_layers(model)
+    return [found[first : first + depth] for first in range(0, len(found), depth)]
 
 
 def maximum_flows(source: Matrix, layers: Sequence[Matrix], sinks: NDArray[np.intp]) -> Matrix:
@@ -490,6 +506,19 @@ def _part(batch: Batch, rows: Tensor, length: int) -> Batch:
         rngs=tuple(batch.rngs[row] for row in rows.tolist()) if batch.rngs else (),
         memo={},
     )
+
+
+def _read(model: Classifier, batch: Batch, tokens: int) -> Tensor:
+    """The weight of each token's last state in what the class is read from, [batch, tokens].
+
+    What follows the batch's own tokens is a label word's, which a prompted model is read from too.
+    """
+    from torch.nn.functional import pad
+
+    from assay.explainers.architectures import reading
+
+    read = reading(model, batch)
+    return pad(read, (0, tokens - read.shape[1]), value=1.0)
 
 
 def _with_residual(weights: Tensor) -> Tensor:

@@ -167,7 +167,11 @@ class DecompX(VectorDecomposition):
     shares, those of special tokens included, sum to the logit. An activation f counts as the line from zero through the
     point, slope f(z) / z (Modarressi, Fayyaz, Aghazadeh, Yaghoobzadeh & Pilehvar 2023, section 3).
 
-    It explains the target's logit (less the foil's under a contrast), also where the run's output is a probability.
+    It explains the target's logit (less the foil's under a contrast), also where the run's output is a probability. A
+    prompted model's logits are the log-probabilities of the first tokens of the label words. They are taken apart with
+    the probabilities of all next tokens frozen, log p(w) = z_w − Σ_v p_v z_v − H(p), and the scores sum to log p(w) and
+    the entropy H(p) together, which is the same for all words and belongs to no token.
+
     Position and segment embeddings belong to the token they stand at. In feed-forward networks with a gate (LLaMA,
     Qwen2, ModernBERT), which the paper does not treat, the product of two decomposed vectors is split in halves between
     them. In layers that normalise first, the norm is frozen like any other. Grouped-query attention repeats its shared
@@ -246,9 +250,13 @@ class DecompX(VectorDecomposition):
         if found.final_norm is not None:
             parts = self._step(found.final_norm, parts)
         parts = torch.einsum("bi,bikw->bkw", read, parts)
-        for step in found.head:
+        for step in found.head[:-1]:
             parts = self._step(step, parts)
-        return parts
+        logits = self._step(found.head[-1], parts)
+        if found.vocabulary is None:
+            return logits
+        probabilities = found.vocabulary.apply(parts.sum(1)).softmax(-1)
+        return logits - torch.einsum("bv,vw,bkw->bk", probabilities, found.vocabulary.weight, parts)[..., None]
 
     def _layer(self, layer: Layer, parts: Tensor, own: Tensor, attention: Tensor, tokens_per_pass: int) -> Tensor:
         """The parts of a layer's output.

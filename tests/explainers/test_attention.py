@@ -14,7 +14,7 @@ from assay.explainers.architectures import architecture, reading
 from assay.explainers.attention import maximum_flows, rolled_out
 from tests.explainers.attributing import TARGET, batch_of, encode, token_scores
 from tests.explainers.linear_model import linear_classifier
-from tests.tiny_models import ARCHITECTURES, CORPUS, DECODERS, tiny_classifier, tiny_model
+from tests.tiny_models import ARCHITECTURES, CORPUS, DECODERS, tiny_classifier, tiny_model, tiny_prompted
 
 TEXTS = [(CORPUS[1],), ("good",), (CORPUS[6], CORPUS[2])]
 METHODS = (
@@ -286,6 +286,56 @@ def test_attention_norm_is_the_definition_on_bert(tiny_bert):
         np.testing.assert_allclose(found["all"][index], (layers[0][0] + layers[1][0]) / 2, rtol=1e-4)
         shares = [(layer / layer.sum(1, keepdims=True) + np.eye(len(layer))) / 2 for layer in layers]
         np.testing.assert_allclose(found["rollout"][index], (shares[1] @ shares[0])[0], rtol=1e-4)
+
+
+def test_a_prompted_models_attention_is_followed_through_the_pass_of_the_label_word():
+    model = tiny_prompted("gpt2", words=(" good", " unforgettable", " dull"))
+    word = model.tokenizer(" unforgettable")["input_ids"]
+    assert len(word) > 1
+    (encoding,) = encode(model, TEXTS[:1])
+    tokens = len(encoding.row.ids)
+    ids = torch.cat([torch.from_numpy(encoding.row.ids), torch.tensor(word[:-1])])[None]
+    with model.at_work(), model.eager_attention():
+        embeddings = model.model.get_input_embeddings()(ids).requires_grad_()
+        outputs = model.model(inputs_embeds=embeddings, output_attentions=True, output_hidden_states=True)
+    score = outputs.logits[0, tokens - 1 :].log_softmax(-1)[range(len(word)), word].sum()
+    both = (*outputs.attentions, *outputs.hidden_states[:2])
+    slopes = torch.autograd.grad(score, both)
+    weights, states = (torch.cat(some).detach() for some in (both[:2], both[2:]))
+    slopes, state_slopes = torch.cat(slopes[:2]), torch.cat(slopes[2:])
+    relevance = torch.eye(weights.shape[-1])
+    for layer, slope in zip(weights, slopes, strict=True):
+        relevance = relevance + (layer * slope).clamp(min=0).mean(0) @ relevance
+    for name, expected in (
+        ("grad_sam", (weights * slopes.clamp(min=0)).mean((0, 1, 2))),
+        ("generic_attention", (relevance - torch.eye(len(relevance)))[tokens - 1 :].sum(0)),
+        ("attcat", (weights.mean((1, 2)) * (states * state_slopes).sum(-1)).sum(0)),
+    ):
+        (found,) = attribute(name, model, [encoding])
+        np.testing.assert_allclose(found, expected[:tokens], atol=1e-5, rtol=1e-3)
+
+
+def test_attattr_of_a_prompted_model_splits_what_attention_is_worth_in_all_its_passes():
+    model = tiny_prompted("gpt2", words=(" good", " unforgettable", " dull"))
+    (encoding,) = encode(model, TEXTS[:1])
+    batch, target = batch_of(model, [encoding], "probability"), torch.tensor([TARGET])
+    explainer = registry.build("explainer", "attattr", steps=40)
+    with model.at_work(), torch.no_grad():
+        shares = explainer.shares(model, batch, target)
+        full = model.output(batch, target)
+        for layer in range(2):
+            with values_at_zero(model, layer):
+                expected = float(full - model.output(batch, target))
+            assert sum(float(share.sum()) for share in shares[layer::2]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_half_precision_gives_the_same_scores_up_to_its_rounding():
+    network, tokenizer = tiny_model("bert")
+    exact, rounded = (Classifier(network, tokenizer, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    for name in METHODS:
+        (scores,), (others,) = (attribute(name, model, encode(model, TEXTS[:1])) for model in (exact, rounded))
+        assert others.dtype == np.float32
+        assert np.corrcoef(scores, others)[0, 1] > 0.99
 
 
 def test_layers_that_share_their_weights_are_counted_each_time_they_run():

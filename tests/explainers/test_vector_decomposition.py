@@ -15,7 +15,14 @@ from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.explainers.architectures import AttentionWeights, architecture, layer_inputs, reading
 from tests.explainers.attributing import TARGET, batch_of, encode, token_scores
-from tests.tiny_models import ARCHITECTURES, CORPUS, byte_level_tokenizer, decoder_tokenizer, tiny_model
+from tests.tiny_models import (
+    ARCHITECTURES,
+    CORPUS,
+    byte_level_tokenizer,
+    decoder_tokenizer,
+    tiny_model,
+    tiny_prompted,
+)
 
 TEXTS = [(CORPUS[1],), ("good",), (CORPUS[6], CORPUS[2])]
 METHODS = ("value_zeroing", "globenc", "alti", "decompx")
@@ -126,6 +133,24 @@ def test_under_a_contrast_decompx_sums_to_the_difference_and_a_probability_is_ex
         scores = registry.build("explainer", "decompx").attribute(model, batch, torch.tensor([0]))
     own = logits(model, encoding)
     assert float(scores.sum()) == pytest.approx(own[0] - own[2], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+@pytest.mark.parametrize("words", [(" good", " dull", " movie"), (" good", " unforgettable", " dull")])
+def test_a_prompted_models_scores_sum_to_the_log_probability_and_the_entropy_of_the_next_token(name, words):
+    model = tiny_prompted(name, words=words)
+    encodings = encode(model, TEXTS[:2])
+    first = model.tokenizer(words[TARGET])["input_ids"][0]
+    for encoding, scores in zip(encodings, attribute("decompx", model, encodings), strict=True):
+        with model.at_work(), torch.no_grad():
+            logits = model.model(input_ids=torch.from_numpy(encoding.row.ids)[None]).logits[0, -1]
+        log_probabilities = logits.log_softmax(-1)
+        entropy = -(log_probabilities.exp() * log_probabilities).sum()
+        assert scores.sum() == pytest.approx(float(log_probabilities[first] + entropy), abs=1e-4)
+        batch = replace(batch_of(model, [encoding]), foil=torch.tensor([2]))
+        with model.at_work(), torch.no_grad():
+            contrast = registry.build("explainer", "decompx").attribute(model, batch, torch.tensor([0]))
+            assert float(contrast.sum()) == pytest.approx(float(model.output(batch, torch.tensor([0]))), abs=1e-4)
 
 
 def frozen(stack, network):
