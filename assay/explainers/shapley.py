@@ -70,8 +70,8 @@ class KernelShap(BlackBoxExplainer):
         total = float(differences[0])
         values = _shapley_regression(signs(subsets), weights, differences[1:], total)
         if self.interactions and not exact:
-            nodes, shares = np.polynomial.legendre.leggauss(min(n // 2 + 1, 32))
-            values += _interactions(pairs, differences, values, nodes, shares / 2, float(np.abs(outputs).max()))
+            nodes, shares = _evenly(n)
+            values += _interactions(pairs, differences, values, nodes, shares, float(np.abs(outputs).max()))
             values += (total - values.sum()) / n
         return Explanation(values, {"rows": 2 * len(pairs), "exact": exact})
 
@@ -104,21 +104,26 @@ class PermutationShap(BlackBoxExplainer):
     φ_i is the mean of f(P ∪ {i}) − f(P) over random orders of the features, P being those that come before i (Castro,
     Gómez & Tejada 2009). Each order is also walked backwards (antithetic pairs; Mitchell et al. 2022), so that words
     that act in pairs get their exact values from a single one. The values of each order sum to f(x) − f(∅), and so do
-    their means. It converges to the Shapley values as `permutations` grows; `kernel_shap` needs fewer rows for the
-    same error.
+    their means, and they converge to the Shapley values as `permutations` grows.
+
+    With `interactions`, a Gaussian process is drawn through what the means leave unexplained of the answers, as in
+    `kernel_shap`, and its exact Shapley values are added, which lowers the error several times; without it, the method
+    is the one of the papers.
 
     Signed, in units of the output. Cost: at most 2 · (n − 1) · `permutations` + 2 model rows in one round; subsets that
     several orders share are asked once. Reports `rows`, how many different inputs were asked.
 
     Args:
         permutations: how many orders are drawn, each walked forwards and backwards.
+        interactions: whether to interpolate between the answers; used up to 4,096 rows.
 
     Raises:
-        ValueError: `permutations` below 1.
+        ValueError: `permutations` below 1, or `interactions` neither true nor false.
     """
 
-    def __init__(self, permutations: int = 10) -> None:
+    def __init__(self, permutations: int = 10, interactions: bool = True) -> None:
         self.permutations = whole_number("permutations", permutations, at_least=1)
+        self.interactions = true_or_false("interactions", interactions)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about the beginnings of random orders; return [n] mean gains."""
@@ -129,9 +134,17 @@ class PermutationShap(BlackBoxExplainer):
         walks = place[:, None, :] < np.arange(case.n + 1)[None, :, None]
         asked, which = np.unique(walks.reshape(-1, case.n), axis=0, return_inverse=True)
         answers = yield asked
-        outputs = answers[:, case.target].astype(np.float64)[which.reshape(len(orders), case.n + 1)]
-        gains = np.take_along_axis(np.diff(outputs, axis=1), place, axis=1)
-        return Explanation(gains.mean(axis=0), {"rows": len(asked)})
+        outputs = answers[:, case.target].astype(np.float64)
+        gains = np.diff(outputs[which.reshape(len(orders), case.n + 1)], axis=1)
+        values: Vector = np.take_along_axis(gains, place, axis=1).mean(axis=0)
+        if self.interactions:
+            # What one walk shows the walk back hides. Rows come sorted, so that complements stand at opposite ends.
+            half = len(asked) // 2
+            differences = outputs[half:] - outputs[:half][::-1]
+            nodes, shares = _evenly(case.n)
+            values += _interactions(asked[half:], differences, values, nodes, shares, float(np.abs(outputs).max()))
+            values += (outputs[-1] - outputs[0] - values.sum()) / case.n
+        return Explanation(values, {"rows": len(asked)})
 
 
 class PartitionShap(BlackBoxExplainer):
@@ -321,6 +334,12 @@ class _Memory:
     def output(self, keep: Keep) -> float:
         """The output for an input that was asked about."""
         return self.known[keep.tobytes()]
+
+
+def _evenly(n: int) -> tuple[Vector, Vector]:
+    """Points and their shares for `Interpolation.slopes`: a Shapley value is the mean gain over all probabilities."""
+    nodes, weights = np.polynomial.legendre.leggauss(min(n // 2 + 1, 32))
+    return nodes, weights / 2
 
 
 def _interactions(

@@ -168,7 +168,8 @@ def interacting(n, seed=0):
     [
         ("kernel_shap", "samples", (32, 128, 512, 1500), 10, {}),
         ("kernel_shap", "samples", (32, 128, 512, 1500), 4, {"interactions": False}),
-        ("permutation_shap", "permutations", (2, 8, 32, 128), 5, {}),
+        ("permutation_shap", "permutations", (2, 8, 32, 64), 10, {}),
+        ("permutation_shap", "permutations", (2, 8, 32, 128), 5, {"interactions": False}),
         ("banzhaf", "samples", (32, 128, 512, 1500), 10, {}),
         ("banzhaf", "samples", (32, 128, 512, 1500), 4, {"interactions": False}),
     ],

@@ -188,7 +188,7 @@ class Dealt:
 def test_permutation_shap_is_shapiqs_for_the_same_orders(question):
     shapiq = pytest.importorskip("shapiq")
     n, function = question
-    ours = ask("permutation_shap", n, function, permutations=3)
+    ours = ask("permutation_shap", n, function, permutations=3, interactions=False)
     forwards = make_case(n).rng.permuted(np.tile(np.arange(n), (3, 1)), axis=1)
     sampler = shapiq.PermutationSamplingSV(n)
     sampler._rng = Dealt([*forwards, *forwards[:, ::-1]])
@@ -204,7 +204,12 @@ def test_permutation_shap_comes_to_the_same_as_shapiqs(question):
     sampler = shapiq.PermutationSamplingSV(n, random_state=0)
     found = sampler.approximate(2000 * (n - 1), lambda masks: function(np.atleast_2d(masks)).astype(float))
     theirs = np.array([found[(player,)] for player in range(n)])
-    compare("shapiq PermutationSamplingSV", [ask("permutation_shap", n, function, permutations=1000)], [theirs], 0.03)
+    compare(
+        "shapiq PermutationSamplingSV",
+        [ask("permutation_shap", n, function, permutations=1000, interactions=False)],
+        [theirs],
+        0.03,
+    )
 
 
 SENTENCES = (

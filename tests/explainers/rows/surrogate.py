@@ -14,7 +14,7 @@ ROWS = (
         "permutation_shap",
         random=True,
         quick={"permutations": 2},
-        bad=(({"permutations": 0}, "permutations must be at least 1, not 0"),),
+        bad=(({"permutations": 0}, "permutations must be at least 1, not 0"), _INTERACTIONS),
     ),
     Row("partition_shap", quick={"samples": 50}, bad=_SAMPLES),
     Row(
