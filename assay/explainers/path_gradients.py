@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from assay.encoding import Batch
     from assay.example import Example
 
+TokenBaseline = Literal["mask", "pad"]
 HiddenBaseline = Literal["mask", "pad", "zero"]
 Baseline = Literal["mask", "pad", "zero", "mean", "noise", "training"]
 
@@ -443,6 +444,10 @@ def known_baseline(baseline: HiddenBaseline) -> HiddenBaseline:
     return baseline
 
 
+@overload
+def baseline_token(model: Classifier, baseline: TokenBaseline) -> int: ...
+@overload
+def baseline_token(model: Classifier, baseline: Baseline) -> int | None: ...
 def baseline_token(model: Classifier, baseline: Baseline) -> int | None:
     """The token that stands in the baseline; None for a baseline without one.
 

@@ -29,8 +29,8 @@ class ReAGent(BlackBoxExplainer):
     (`ended`) and the mean number of `steps`.
 
     The paper explains the next token of a language model: it stops when the token is among the 3 most likely of
-    thousands, keeps the 5 most important tokens or a share, and allows 3,000 steps. Among two or three classes the place
-    on the full input is the like condition, most probes end soon, and one that does not in 100 steps seldom does later.
+    thousands, keeps the 5 most important tokens or a share, and allows 3,000 steps. Among two or three classes the
+    place on the full input is the like condition; most probes end soon, and `most_steps` bounds what the others cost.
     An output other than the probability may change by more than 1; its changes are then added as 2Δ, which the
     logarithm comes to for small Δ. What replaces a word is drawn from a masked language model (the paper takes
     RoBERTa); without one, words are replaced as the run's perturbation does.

@@ -212,7 +212,7 @@ def test_sequential_ig_keeps_its_passes_bounded(monkeypatch, tiny_bert):
     assert max(sizes) <= 500
 
 
-@pytest.mark.parametrize("name", ["sequential_ig", "deeplift", "gim"])
+@pytest.mark.parametrize("name", ["sequential_ig", "deeplift", "gim", "discretized_ig"])
 def test_a_linear_bag_of_words_gives_each_words_share(name):
     model = linear_classifier()
     texts = [("the film is unbelievable",), ("a good meal", "not a good film at all")]

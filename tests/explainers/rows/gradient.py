@@ -39,6 +39,17 @@ ROWS = (
             ({"texts": 0}, "texts must be at least 1, not 0"),
         ),
     ),
+    Row(
+        "discretized_ig",
+        quick={"steps": 3, "neighbours": 20},
+        bad=(
+            ({"steps": 0}, "steps must be at least 1, not 0"),
+            ({"neighbours": 0}, "neighbours must be at least 1, not 0"),
+            ({"factor": 11}, "factor must be from 0 to 10, not 11"),
+            ({"strategy": "gready"}, "Did you mean 'greedy'"),
+            ({"baseline": "zero"}, "unknown baseline 'zero'"),
+        ),
+    ),
     Row("deeplift", bad=(({"baseline": "zeros"}, "Did you mean .zero."),)),
     Row("sequential_ig", quick={"steps": 2}, bad=(({"steps": 0}, "steps must be at least 1, not 0"),)),
 )
