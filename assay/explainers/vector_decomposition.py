@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from assay.errors import near_matches
@@ -77,16 +77,16 @@ class ValueZeroing(LayerMixing):
     def mixing(self, layer: Layer, states: Tensor, attention: Tensor, tokens_per_pass: int) -> Tensor:
         """Cosine distances, [batch, tokens, tokens]."""
         import torch
-        from torch.nn.functional import cosine_similarity
+        from torch.nn.functional import normalize
 
         rows = []
         for queries, vectors in layer.contributions(states, attention, tokens_per_pass):
             attended = layer.attended(vectors)
-            # In float64, as a distance that should be 0 is otherwise as large as the rounding error of the cosine.
-            whole = layer.after_attention(states[:, queries], attended).double()
-            without = layer.after_attention(states[:, queries, None], attended[:, :, None] - vectors).double()
-            rows.append(1 - cosine_similarity(whole[:, :, None], without, dim=-1))
-        return torch.cat(rows, dim=1).clamp(min=0).to(states.dtype)
+            whole = normalize(layer.after_attention(states[:, queries], attended), dim=-1)
+            without = normalize(layer.after_attention(states[:, queries, None], attended[:, :, None] - vectors), dim=-1)
+            # 1 − cos = ‖u − v‖² / 2 for unit vectors; a small distance is lost in the rounding of the cosine.
+            rows.append((whole[:, :, None] - without).pow(2).sum(-1) / 2)
+        return torch.cat(rows, dim=1)
 
 
 class GlobEnc(LayerMixing):
@@ -178,7 +178,7 @@ class DecompX(VectorDecomposition):
     values for each head.
 
     Signed, in logits. Cost: one row forward, and what as many rows forward as there are tokens take. Memory: tokens²
-    vectors, about 200 MB for 200 tokens of width 768, up to three times.
+    vectors twice or three times, 120 MB each for 200 tokens of width 768.
 
     Args:
         bias: what becomes of the network's biases: each is split among tokens by the size of their vectors' dot
@@ -268,34 +268,31 @@ class DecompX(VectorDecomposition):
             attention: [batch, heads, queries, tokens].
             tokens_per_pass: how many vectors may be taken through the feed-forward network at once.
         """
+        import torch
+
         seen = parts
         if layer.order != "post" and layer.attention_norm is not None:
             attention_norm = layer.attention_norm
-            seen = _position_wise(lambda some: self._step(attention_norm, some), parts, tokens_per_pass)
-        middle = own + _mixed(layer, seen, attention, tokens_per_pass)
+            seen = torch.empty_like(parts)
+            _position_wise(lambda some: self._step(attention_norm, some), [parts], seen, tokens_per_pass)
+        middle = _mixed(layer, own, seen, attention, tokens_per_pass)
         bias = layer.output.bias
         if layer.values.bias is not None:
             # Attention's rows sum to 1, so every token gets the values' bias whole.
             values_bias = layer.output.weight @ layer.values.bias
             bias = values_bias if bias is None else bias + values_bias
 
-        def after_attention(some: Tensor) -> Tensor:
+        def after_attention(some: Tensor, some_own: Tensor) -> Tensor:
             some = self._biased(some, bias)
-            if layer.order == "pre":
-                return some + self._feed_forward(layer.feed_forward, self._step(layer.feed_forward_norm, some))
             if layer.order == "post":
                 some = some if layer.attention_norm is None else self._step(layer.attention_norm, some)
                 return self._step(layer.feed_forward_norm, some + self._feed_forward(layer.feed_forward, some))
-            return some
+            read = some_own if layer.order == "parallel" else some
+            return some + self._feed_forward(layer.feed_forward, self._step(layer.feed_forward_norm, read))
 
-        outcome = _position_wise(after_attention, middle, tokens_per_pass)
-        if layer.order == "parallel":
-            outcome = outcome + _position_wise(
-                lambda some: self._feed_forward(layer.feed_forward, self._step(layer.feed_forward_norm, some)),
-                own,
-                tokens_per_pass,
-            )
-        return outcome
+        # In place, for these tensors are what takes the memory.
+        _position_wise(after_attention, [middle, own], middle, tokens_per_pass)
+        return middle
 
     def _feed_forward(self, network: FeedForward, parts: Tensor) -> Tensor:
         up = self._step(network.up, parts)
@@ -332,22 +329,28 @@ def _with_own(vectors: Tensor, states: Tensor, queries: slice) -> Tensor:
     return vectors
 
 
-def _mixed(layer: Layer, parts: Tensor, attention: Tensor, tokens_per_pass: int) -> Tensor:
-    """The parts of what attention hands on, without biases, [batch, queries, parts, width]."""
+def _mixed(layer: Layer, own: Tensor, parts: Tensor, attention: Tensor, tokens_per_pass: int) -> Tensor:
+    """The parts of what attention hands on, without biases, added to `own`, [batch, queries, parts, width]."""
     import torch
 
+    mixed = torch.empty_like(own)
     some = max(1, tokens_per_pass // (parts.shape[0] * parts.shape[1]))
-    mixed = []
-    for chunk in torch.split(parts, some, dim=2):
-        values = layer.values.share(chunk)
+    for first in range(0, parts.shape[2], some):
+        place = slice(first, first + some)
+        values = layer.values.share(parts[:, :, place])
         values = values.reshape(*values.shape[:-1], layer.heads, -1)
-        mixed.append(layer.output.share(torch.einsum("bhij,bjkhd->bikhd", attention, values).flatten(-2)))
-    return torch.cat(mixed, dim=2)
+        handed_on = layer.output.share(torch.einsum("bhij,bjkhd->bikhd", attention, values).flatten(-2))
+        mixed[:, :, place] = own[:, :, place] + handed_on
+    return mixed
 
 
-def _position_wise(function: Callable[[Tensor], Tensor], parts: Tensor, tokens_per_pass: int) -> Tensor:
-    """A function of each token's parts, for a few tokens at a time."""
-    import torch
-
-    some = max(1, tokens_per_pass // parts.shape[2])
-    return torch.cat([function(chunk) for chunk in torch.split(parts.flatten(0, 1), some)]).view_as(parts)
+def _position_wise(
+    function: Callable[..., Tensor], inputs: Sequence[Tensor], outcome: Tensor, tokens_per_pass: int
+) -> None:
+    """Fill `outcome` with a function of each token's parts, a few tokens at a time."""
+    flat = [tensor.flatten(0, 1) for tensor in inputs]
+    filled = outcome.view(-1, *outcome.shape[2:])
+    some = max(1, tokens_per_pass // outcome.shape[2])
+    for first in range(0, len(filled), some):
+        place = slice(first, first + some)
+        filled[place] = function(*(tensor[place] for tensor in flat))
