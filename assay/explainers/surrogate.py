@@ -39,8 +39,8 @@ class Lime(BlackBoxExplainer):
     probability, numbers of hidden features that the budget can cover are asked whole, and in the others each feature is
     hidden about equally often. With `interactions`, the regression also sees inputs that were not asked (all of them up
     to 12 features), with the answers that a Gaussian process through the asked ones predicts. Both lower the chance in
-    the scores, not what they converge to, which is what LimeTextExplainer converges to: for rankings as stable across
-    seeds as those of 1,000 rows of LimeTextExplainer, 128 to 256 rows do.
+    the scores, not what they converge to, which is what LimeTextExplainer converges to. On texts of 10 words, 128 rows
+    give rankings as stable across seeds as more than 1,000 rows of LimeTextExplainer do, and 64 rows as about 256.
 
     Signed; the score is the regression's coefficient, in units of the output. The penalty draws coefficients towards 0,
     most in texts of one or two words, whose rows nearly all hide most of the text. Where words act together, words that
