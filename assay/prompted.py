@@ -37,6 +37,7 @@ class PromptedClassifier(Classifier):
 
     Attributes:
         prompt: the template and the label words, as they belong to a result's protocol.
+        label_ids: the tokens of each class's label word, [classes][tokens].
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class PromptedClassifier(Classifier):
         self.labels = tuple(str(label) for label in label_words)
         self._words = tuple(str(word) for word in label_words.values())
         self.prompt = {"template": template, "label_words": dict(zip(self.labels, self._words, strict=True))}
-        self._label_ids = self._tokenized_words()
+        self.label_ids = self._tokenized_words()
 
     @classmethod
     def load(
@@ -119,7 +120,7 @@ class PromptedClassifier(Classifier):
     @cached_property
     def max_length(self) -> int:
         """The most tokens that a prompt may have, with room left for the longest label word."""
-        return super().max_length - max(len(ids) for ids in self._label_ids) + 1
+        return super().max_length - max(len(ids) for ids in self.label_ids) + 1
 
     def encode(self, example: Example, feature: FeatureUnit = "word") -> Encoding:
         """The prompt with the example in its slots, as this model reads it.
@@ -225,18 +226,18 @@ class PromptedClassifier(Classifier):
         """Summed log-probabilities of the label words, [rows, classes]; rows have no padding."""
         if embeddings is None:
             embeddings = self.model.get_input_embeddings()(ids)
-        longer = [label for label, word in enumerate(self._label_ids) if len(word) > 1]
+        longer = [label for label, word in enumerate(self.label_ids) if len(word) > 1]
         first = None
         scores: dict[int, Tensor] = {}
         for label in longer or [0]:
-            word = torch.tensor(self._label_ids[label], device=embeddings.device)
+            word = torch.tensor(self.label_ids[label], device=embeddings.device)
             following = self.model.get_input_embeddings()(word[:-1]).expand(len(embeddings), -1, -1)
             found = self._log_probabilities(torch.cat([embeddings, following], dim=1), len(word), inputs, dtype)
             scores[label] = found[:, torch.arange(len(word)), word].sum(1)
             first = found[:, 0] if first is None else first
         assert first is not None
         return torch.stack(
-            [scores[label] if label in scores else first[:, word[0]] for label, word in enumerate(self._label_ids)],
+            [scores[label] if label in scores else first[:, word[0]] for label, word in enumerate(self.label_ids)],
             dim=1,
         )
 

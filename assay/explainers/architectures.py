@@ -204,7 +204,7 @@ def architecture(model: Classifier) -> Architecture:
     vocabulary = None
     if isinstance(model, PromptedClassifier):
         vocabulary = _affine(network.lm_head)
-        firsts = torch.tensor([word[0] for word in model._label_ids], device=model.device)
+        firsts = torch.tensor([word[0] for word in model.label_ids], device=model.device)
         steps = (*steps[:-1], _rows(vocabulary, firsts))
     return Architecture(tuple(layers(network)), _final_norm(network.base_model), steps, vocabulary)
 

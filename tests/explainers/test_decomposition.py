@@ -368,7 +368,7 @@ def test_the_log_softmax_before_a_label_word_keeps_its_offset():
     for encoding, scores in zip(encodings, token_scores(build("lrp_0"), model, encodings), strict=True):
         with torch.no_grad():
             logits = model.model(torch.from_numpy(encoding.row.ids)[None]).logits[0, -1].double()
-        (token,) = model._label_ids[TARGET]
+        (token,) = model.label_ids[TARGET]
         assert scores.sum() == pytest.approx(float(logits[token] - logits.softmax(-1) @ logits), abs=1e-3)
 
 
