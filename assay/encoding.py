@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -38,8 +39,11 @@ class Row:
 
     @property
     def key(self) -> bytes:
-        """The same for two rows exactly when the model would see the same."""
-        return self.ids.tobytes() + (b"" if self.segments is None else self.segments.tobytes())
+        """A digest of 16 bytes, the same for two rows when the model would see the same."""
+        digest = blake2b(self.ids.tobytes(), digest_size=16)
+        if self.segments is not None:
+            digest.update(self.segments.tobytes())
+        return digest.digest()
 
 
 @dataclass(frozen=True)

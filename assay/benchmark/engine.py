@@ -29,11 +29,15 @@ CPU_TOKENS_PER_BATCH = 4096
 ACCELERATOR_TOKENS_PER_BATCH = 65536
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class _Question:
-    """One distinct row of one example: asked once, answered to everyone who wants it."""
+    """One distinct row of one example: asked once, answered to everyone who wants it.
 
-    row: Row
+    There are hundreds of thousands of them in a shard, so a row is let go as soon as it is answered.
+    """
+
+    row: Row | None
+    tokens: int
     waiting: list[_Talk] = field(default_factory=list)
     logits: NDArray[np.float32] | None = None
     seconds: float = 0.0
@@ -150,7 +154,7 @@ class Engine:
             del self._open[length]
         started = time.perf_counter()
         try:
-            logits = self.model.answer([question.row for question in batch], self.dtype)
+            logits = self.model.answer([question.row for question in batch if question.row is not None], self.dtype)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -162,6 +166,7 @@ class Engine:
         ready: list[_Talk] = []
         for question, answer in zip(batch, logits, strict=True):
             question.logits = answer
+            question.row = None
             question.seconds = seconds
             for talk in question.waiting:
                 talk.unanswered -= 1
@@ -227,7 +232,7 @@ class Engine:
             key = (talk.encoding.id, row.key)
             question = self._questions.get(key)
             if question is None:
-                question = self._questions[key] = _Question(row)
+                question = self._questions[key] = _Question(row, len(row.ids))
                 self._open.setdefault(len(row.ids), []).append(question)
             if question.logits is None:
                 question.waiting.append(talk)
@@ -290,7 +295,7 @@ def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int, ou
     distinct = {id(question): question for question in asked}.values()
     cost = Cost(
         forward_rows=len(distinct),
-        forward_tokens=sum(len(question.row.ids) for question in distinct),
+        forward_tokens=sum(question.tokens for question in distinct),
         seconds=talk.seconds + sum(question.seconds for question in distinct),
     )
     keeps = [keep for keep, _ in answered] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]

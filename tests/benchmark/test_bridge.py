@@ -215,7 +215,7 @@ def test_captums_feature_ablation_runs_unchanged_and_agrees_with_leave_one_out()
     print(f"captum: {rounds} calls one by one, {calls} pooled")
     ours = registry.build("explainer", "leave_one_out")
     for transcript, n, function in zip(alone, sizes, functions, strict=True):
-        exact = run(ours.converse(make_case(n)), function).result.scores
+        exact = run(ours.converse(make_case(n)), function).result
         np.testing.assert_allclose(transcript.result, exact, atol=1e-6)
     assert torch.is_grad_enabled()
 
