@@ -35,7 +35,9 @@ docs: $(INSTALLED)
 
 planted: $(INSTALLED)
 	$(BIN)/assay train -m task=$(PLANTED) 'output=.demo/models/$${task.name}' minimum_accuracy=0.98
-	$(BIN)/python benchmarks/planted.py .demo/models docs/planted.csv
+	$(BIN)/assay run -m task=$(PLANTED) task.size=100 'model.path=.demo/models/$${task.name}' explainer=all \
+		metric=ground_truth tracker=none results=.demo/planted
+	$(BIN)/python benchmarks/planted.py .demo/planted docs/planted.csv
 	$(BIN)/python docs/generate.py
 
 $(INSTALLED): requirements.lock pyproject.toml

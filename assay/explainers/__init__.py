@@ -5,8 +5,8 @@ FAMILIES says which files hold the methods of a family; the other files hold wha
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "Controls": ("controls",),
-    "Perturbation": ("perturbation", "replacement", "noiser"),
-    "Gradient": ("gradient", "path_gradients", "deeplift", "gim"),
+    "Perturbation": ("perturbation", "replacement", "noising"),
+    "Gradient": ("gradient", "path_gradients", "discretized_paths", "deeplift", "gim"),
     "Surrogate": ("surrogate", "shapley", "anchors"),
     "Decomposition": ("decomposition", "vector_decomposition"),
     "Attention": ("attention",),

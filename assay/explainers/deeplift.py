@@ -33,8 +33,11 @@ class DeepLift(WhiteBoxExplainer):
     So each rule hands on the whole change, and the scores of an example sum to f(x) − f(baseline) up to rounding; what
     they miss it by is the report's `completeness_error`. It also shows an operation that no rule is known for, which
     then passes the gradient (max pooling, for one). captum's DeepLift knows activation modules and softmax modules
-    only, and passes the gradient through all that a transformer computes by functions. Signed, in units of the output.
-    Cost: two rows forward and two backward.
+    only, and passes the gradient through all that a transformer computes by functions. Where a baseline's state is
+    zero under a normalisation with nothing added (an untrained hidden token in LLaMA or Qwen2, the `zero` baseline in
+    ModernBERT, DeBERTa v1 and Falcon too), the multipliers have no bound and the scores no meaning; the
+    `completeness_error` gives such a case away. Signed, in units of the output. Cost: two rows forward and two
+    backward.
 
     Args:
         baseline: `mask`, `pad` or `zero`, as in `integrated_gradients`.
