@@ -47,6 +47,7 @@ class Classifier:
     """
 
     prompt: Mapping[str, Any] | None = None
+    _has_told_of_eager_attention = False
 
     def __init__(
         self, model: Any, tokenizer: Any, name: str = "model", dtype: Dtype = "float32", revision: str | None = None
@@ -284,6 +285,7 @@ class Classifier:
         """Attention computed in the open, the only way in which its weights can be read, for as long as this lasts."""
         before = self.model.config._attn_implementation
         if before != "eager":
+            self._tell_of_eager_attention(before)
             self._set_attention("eager")
         try:
             with self._no_hooks_left():
@@ -291,6 +293,17 @@ class Classifier:
         finally:
             if before != "eager":
                 self._set_attention(before)
+
+    def _tell_of_eager_attention(self, before: str) -> None:
+        """Say once that a model is made to compute its attention in another way than it was loaded with."""
+        if not self._has_told_of_eager_attention:
+            self._has_told_of_eager_attention = True
+            logging.getLogger(__name__).warning(
+                "%s computes its attention by %r, which does not give the weights; where a method reads them, it is "
+                "computed eagerly.",
+                self.name,
+                before,
+            )
 
     def _set_attention(self, implementation: str) -> None:
         if self.model._can_set_attn_implementation():

@@ -222,7 +222,9 @@ class Engine:
         if self._hidden_id is None and talk.perturbation.needs_hidden_token:
             self._hidden_id = self.model.hidden_token[1]
         questions: list[_Question] = []
+        started = time.perf_counter()
         rows = talk.perturbation.rows(talk.encoding, keep, self._hidden_id or 0)
+        talk.seconds += time.perf_counter() - started
         if any(len(row.ids) == 0 for row in rows):
             raise Undefined(
                 f"nothing is left to read: {self.model.name} puts no special tokens around a text, "

@@ -184,3 +184,16 @@ def test_everything_is_counted_where_the_model_is_called() -> None:
     assert model.cost.forward_rows == 3 + 4
     assert model.cost.forward_tokens == 7 * tokens
     assert (model.cost.backward_rows, model.cost.backward_tokens) == (4, 4 * tokens)
+
+
+def test_a_switch_to_eager_attention_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = Classifier(*tiny_model("bert"), name="small")
+    batch = make_batch([model.encode(Example("x", ("good",)))])
+    model.attentions(batch)
+    model.attentions(batch)
+    told = [record.getMessage() for record in caplog.records if record.name == "assay.classifier"]
+    assert told == [
+        "small computes its attention by 'sdpa', which does not give the weights; where a method reads them, it is "
+        "computed eagerly."
+    ]
+    assert model.model.config._attn_implementation == "sdpa"
