@@ -75,8 +75,8 @@ def examples(board: Board, perturbation: str, measure: str | None) -> list[Shown
     order = {name: place for place, name in enumerate(board.standing(perturbation)["name"])}
     shown = [(name, cell) for name, cell in board.named() if not cell.meta["explainer"]["searches"]]
     shown.sort(key=lambda pair: (pair[1].explainer in CONTROLS, order.get(pair[0], len(order))))
-    methods = [pair for pair in shown if pair[1].explainer not in CONTROLS]
-    shown = [*methods[:EXPLAINERS], *(pair for pair in shown if pair not in methods)]
+    methods = [pair for pair in shown if pair[1].explainer not in CONTROLS][:EXPLAINERS]
+    shown = [*methods, *(pair for pair in shown if pair[1].explainer in CONTROLS)]
     if not shown:
         return []
     values = {name: _values(cell, perturbation, measure) for name, cell in shown}

@@ -14,6 +14,7 @@ from assay.benchmark.summary import summarise
 from assay.errors import AssayError
 from assay.leaderboard.board import boards
 from assay.leaderboard.build import build, load, write
+from assay.leaderboard.examples import EXPLAINERS
 from tests.leaderboard.synthetic import METHODS, protocol, write_cell
 
 FILES = {"index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"}
@@ -213,3 +214,15 @@ def test_a_damaged_cell_is_named_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(AssayError, match=re.escape(str(scores))):
         build(tmp_path / "results", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_more_explainers_than_an_example_shows_are_in_the_table_all_the_same(tmp_path: Path) -> None:
+    names = [f"method_{place:02}" for place in range(EXPLAINERS + 3)]
+    about = protocol(examples=4)
+    for place, name in enumerate([*names, "random", "oracle"]):
+        write_cell(tmp_path / "results", name, about, {"random": 0.0, "oracle": 1.0}.get(name, place / 40))
+    text = build(tmp_path / "results", tmp_path / "board").read_text("utf-8")
+    table, _, examples = text.partition("<h3>Examples")
+    assert all(name in table for name in names)
+    assert names[-1] in examples
+    assert names[0] not in examples.partition("How to reproduce")[0]
