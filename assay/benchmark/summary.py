@@ -38,6 +38,9 @@ __all__ = [
 
 CONTROLS = ("random", "oracle")
 GRID = np.linspace(0.0, 1.0, 51)
+# Of the examples that have a value for one method, the share that must have one for another to be ranked beside it.
+# Below, the two means are over different texts: a method that is defined for short ones alone would win by that.
+COVERAGE = 0.8
 
 
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -46,7 +49,8 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     Columns: `key`, `protocol` (the protocol's key), `task`, `model`, `explainer`, `metric`, `perturbation`,
     `direction`, `headline`, `mean`, `ci_low`, `ci_high`, `n` (examples with a value), `undefined` (without), `skill`,
     `skill_low`, `skill_high`, `rank` (1 is best, within protocol, perturbation and measure; the controls `random` and
-    `oracle` have none, nor have measures without a direction) and the mean cost of an example: `forward_rows`,
+    `oracle` have none, nor have measures without a direction, nor methods that are undefined for more than a fifth of
+    the examples) and the mean cost of an example: `forward_rows`,
     `forward_tokens`, `backward_rows`, `backward_tokens` and `seconds`.
     """
     import pandas as pd
@@ -92,7 +96,7 @@ def overall(cells: Sequence[Cell]) -> pd.DataFrame:
 
     Columns: `key`, `protocol`, `task`, `model`, `explainer`, `perturbation`, `measures` (a tuple), `skill`,
     `skill_low`, `skill_high`, `n` (the fewest examples that one of the skills stands on) and `rank` (1 is best; the
-    controls have none).
+    controls have none, nor have methods that are undefined for more than a fifth of the examples).
     """
     import pandas as pd
 
@@ -210,8 +214,9 @@ def _judge(cells: Sequence[Cell]) -> Iterator[_Judged]:
 
 
 def _rank(frame: pd.DataFrame, goodness: pd.Series[float], within: list[str]) -> pd.Series[float]:
-    competing = goodness.where(~frame["explainer"].isin(CONTROLS))
     groups = [frame[name] for name in ("protocol", "perturbation", *within)]
+    enough = frame["n"] >= COVERAGE * frame["n"].groupby(groups).transform("max")
+    competing = goodness.where(enough & ~frame["explainer"].isin(CONTROLS))
     return competing.groupby(groups).rank(method="min", ascending=False)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
@@ -95,6 +97,21 @@ def test_a_row_says_how_many_values_are_undefined(cells: list[Cell]) -> None:
     stored = cells[1].scores
     expected = stored[(stored["metric"] == "deletion")]["value"].dropna().mean()
     assert frame.loc[("kernel_shap", "deletion"), "mean"] == pytest.approx(expected)
+
+
+def test_a_method_that_is_undefined_for_many_examples_is_not_ranked(cells: list[Cell], tmp_path: Path) -> None:
+    """Its mean is over other texts than the others': it would win by being defined for the easy ones alone."""
+    short = write_cell(tmp_path, "lrp_0", protocol(examples=30), 0.99)
+    table = pd.read_parquet(short.path / "scores.parquet")
+    table.loc[table["example"].isin(sorted(set(table["example"]))[:20]), "value"] = np.nan
+    with patch.object(Cell, "scores", property(lambda cell: table if cell.key == short.key else cell.table("scores"))):
+        scores, skills = summarise([*cells, short]), overall([*cells, short])
+    for frame in (scores, skills):
+        mine = frame[frame["explainer"] == "lrp_0"]
+        assert mine["rank"].isna().all()
+        assert (mine["n"] <= 10).all()
+        assert mine["skill"].notna().any()
+    assert set(skills.loc[skills["rank"] == 1, "explainer"]) == {"kernel_shap"}
 
 
 def test_ranks_follow_the_direction_and_leave_the_controls_out(cells: list[Cell]) -> None:
