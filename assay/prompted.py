@@ -262,7 +262,7 @@ def parse_template(template: str) -> list[str]:
     if slots not in SLOTS.values():
         has = f"it has {', '.join(slots)}" if slots else "it has no slot"
         raise AssayError(
-            f"The template (model.template) must hold {{text}} once, or {{first}} and then {{second}} for the two texts "
-            f"of a pair; {has}: {template!r}. For example: 'Review: {{text}}\\nSentiment:'"
+            f"The template (model.template) must hold {{text}} once, or {{first}} and then {{second}} for the two "
+            f"texts of a pair; {has}: {template!r}. For example: 'Review: {{text}}\\nSentiment:'"
         )
     return _SLOT.split(template)
