@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from assay.explainers.open_attention import open_attention
+
 Operation = Callable[..., Tensor]
 
 # Over a short way rounding spoils a slope; the derivative averaged over the way is then more exact. What is short hangs
@@ -59,31 +61,7 @@ class Multipliers(TorchFunctionMode):
     ) -> Tensor:
         # What a fused operation does inside is not seen; done in the open, each of its operations finds its rule.
         with self:
-            return _open_attention(query, key, value, *args, **kwargs)
-
-
-def _open_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
-    """`scaled_dot_product_attention`, one operation at a time."""
-    groups = query.shape[-3] // key.shape[-3]
-    if groups > 1:
-        key, value = (states.repeat_interleave(groups, dim=-3) for states in (key, value))
-    scores = torch.matmul(query, key.transpose(-2, -1)) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
-    elif attn_mask is not None:
-        scores = scores + attn_mask
-    return torch.matmul(torch.softmax(scores, dim=-1), value)
+            return open_attention(query, key, value, *args, **kwargs)
 
 
 def _depends(value: Any) -> bool:

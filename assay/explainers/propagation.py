@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
+from assay.explainers.open_attention import open_attention
+
 Product = Callable[[Tensor, Tensor], Tensor]
 Operation = Callable[..., Tensor]
 
@@ -159,32 +161,13 @@ class Propagation(TorchFunctionMode):
     def _einsum(self, func: Operation, equation: str, *operands: Tensor) -> Tensor:
         return self.product(func(equation, *operands), _count(*operands))
 
-    def _scaled_dot_product_attention(
-        self,
-        func: Operation,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        if key.shape[-3] != query.shape[-3]:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = (states.repeat_interleave(groups, dim=-3) for states in (key, value))
-        scores = self.product(query @ key.transpose(-2, -1), _count(query, key))
-        scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
-        if is_causal:
-            attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            # Not -inf: a row of padding may see nothing at all.
-            scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        weights = self._softmax(functional.softmax, scores, dim=-1)
-        return self.product(weights.to(value.dtype) @ value, _count(weights, value))
+    def _scaled_dot_product_attention(self, func: Operation, *args: Any, **kwargs: Any) -> Tensor:
+        return open_attention(
+            *args,
+            **kwargs,
+            matmul=lambda left, right: self.product(left @ right, _count(left, right)),
+            softmax=lambda scores: self._softmax(functional.softmax, scores, dim=-1),
+        )
 
     def _softmax(self, func: Operation, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weights: Tensor = func(input, *args, **kwargs)
