@@ -11,6 +11,7 @@ from pathlib import Path
 
 from assay import registry
 from assay.benchmark.store import Store
+from assay.benchmark.summary import COVERAGE
 
 MEASURE = "ground_truth_precision"
 
@@ -21,7 +22,8 @@ def main(results: Path, out: Path) -> None:
     for cell in Store(results).cells():
         scores = cell.scores
         values = scores.loc[scores["metric"] == MEASURE, "value"]
-        if len(values):
+        # A mean over the short texts alone is not comparable with one over all.
+        if len(values) and values.notna().mean() >= COVERAGE:
             found[cell.explainer, cell.meta["protocol"]["task"]["name"]] = float(values.mean())
     tasks = sorted({task for _, task in found})
     means = {
