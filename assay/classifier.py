@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
@@ -244,12 +245,14 @@ class Classifier:
         It is computed once for a batch, whoever asks; everyone who asks is charged for it (`borrowed`).
         """
         if "input_gradient" not in batch.memo:
-            before = self.cost.copy()
+            before, started = self.cost.copy(), time.perf_counter()
             with torch.enable_grad():
                 leaf = self.embeddings(batch).requires_grad_()
                 # Rows do not see each other, so the gradient of their sum holds each row's own.
                 (gradient,) = torch.autograd.grad(self.output(batch, target, leaf).sum(), leaf)
-            batch.memo["input_gradient"] = gradient, self.cost.since(before)
+            spent = self.cost.since(before)
+            spent.seconds = time.perf_counter() - started
+            batch.memo["input_gradient"] = gradient, spent
         else:
             self.borrowed.add(batch.memo["input_gradient"][1])
         found: Tensor = batch.memo["input_gradient"][0]
