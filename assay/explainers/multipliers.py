@@ -140,7 +140,9 @@ def _einsum(func: Operation, equation: str, *operands: Any) -> Tensor:
 def _added_product(
     func: Operation, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    return beta * input + alpha * _multiplied(torch.bmm, batch1, batch2)
+    outputs = alpha * _multiplied(torch.bmm, batch1, batch2)
+    # As torch has it: with a beta of 0 the input is not read, and may be memory that nobody has written yet.
+    return outputs if beta == 0 else beta * input + outputs
 
 
 def _softmax(func: Operation, input: Tensor, dim: int | None = None, **kwargs: Any) -> Tensor:

@@ -156,7 +156,9 @@ class Propagation(TorchFunctionMode):
     def _baddbmm(
         self, func: Operation, input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
     ) -> Tensor:
-        return beta * input + alpha * self.product(torch.bmm(batch1, batch2), _count(batch1, batch2))
+        outputs = alpha * self.product(torch.bmm(batch1, batch2), _count(batch1, batch2))
+        # As torch has it: with a beta of 0 the input is not read, and may be memory that nobody has written yet.
+        return outputs if beta == 0 else beta * input + outputs
 
     def _einsum(self, func: Operation, equation: str, *operands: Tensor) -> Tensor:
         return self.product(func(equation, *operands), _count(*operands))

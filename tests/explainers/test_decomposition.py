@@ -617,3 +617,12 @@ def test_the_cost_is_one_pass_forward_and_one_back(name, tiny_bert):
     attribute(name, tiny_bert)
     spent = tiny_bert.cost.since(before)
     assert (spent.forward_rows, spent.backward_rows) == (len(TEXTS), len(TEXTS))
+
+
+def test_what_a_beta_of_zero_leaves_out_is_not_read():
+    from assay.explainers.propagation import Propagation
+
+    left, right = torch.ones(1, 2, 3, requires_grad=True), torch.ones(1, 3, 2)
+    with Propagation(torch.nn.Module()):
+        found = torch.baddbmm(torch.full((1, 2, 2), torch.nan), left, right, beta=0, alpha=0.5)
+    assert found.tolist() == [[[1.5, 1.5], [1.5, 1.5]]]

@@ -120,3 +120,12 @@ def test_a_softmax_whose_peak_moves_far_keeps_its_sum():
         (multiplier,) = torch.autograd.grad(weights[0, place], ends, retain_graph=True)
         change = (multiplier[0] * (ends[0] - ends[1])).sum()
         torch.testing.assert_close(change, weights[0, place] - weights[1, place], rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_beta_of_zero_leaves_out_is_not_read():
+    from assay.explainers.multipliers import Multipliers
+
+    left, right = torch.ones(2, 2, 3, requires_grad=True), torch.ones(2, 3, 2)
+    with Multipliers():
+        found = torch.baddbmm(torch.full((2, 2, 2), torch.nan), left, right, beta=0, alpha=0.5)
+    assert (found == 1.5).all()
