@@ -180,14 +180,14 @@ def test_the_model_is_left_as_it_was(row, architecture):
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-@every_white_box
-def test_padding_scores_nothing_where_a_method_is_complete(row, tiny_bert):
-    if row.name in ("integrated_gradients", "attention"):
-        encodings = encode(tiny_bert, [("good",), (CORPUS[0],)])
-        batch = batch_of(tiny_bert, encodings)
-        with tiny_bert.at_work():
-            found = build(row).attribute(tiny_bert, batch, torch.tensor([1, 1]))
-        scores = getattr(found, "scores", found)
-        assert (scores[batch.attention_mask == 0] == 0).all()
-        if row.name == "integrated_gradients":
-            assert (scores[~batch.eligible] == 0).all()
+@pytest.mark.parametrize("name", ["integrated_gradients", "attention"])
+def test_padding_scores_nothing_where_a_method_is_complete(name, tiny_bert):
+    (row,) = (row for row in ROWS if row.name == name)
+    encodings = encode(tiny_bert, [("good",), (CORPUS[0],)])
+    batch = batch_of(tiny_bert, encodings)
+    with tiny_bert.at_work():
+        found = build(row).attribute(tiny_bert, batch, torch.tensor([1, 1]))
+    scores = getattr(found, "scores", found)
+    assert (scores[batch.attention_mask == 0] == 0).all()
+    if name == "integrated_gradients":
+        assert (scores[~batch.eligible] == 0).all()
