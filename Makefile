@@ -19,6 +19,7 @@ demo: $(INSTALLED)
 	$(BIN)/assay leaderboard build .demo/results --out leaderboards/demo --tracker none
 
 test: check
+	sh tests/install_browser.sh $(BIN)/playwright
 	$(BIN)/pytest -n auto
 
 check: $(INSTALLED)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from assay.errors import AssayError
+from assay.leaderboard.command_line import leaderboard
 
 app = typer.Typer(
     help="Assay tests explanations of text classifiers: do they name what the model really used?",
@@ -19,7 +20,6 @@ app = typer.Typer(
 )
 export = typer.Typer(help="Write results in other tools' formats.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(export, name="export")
-leaderboard = typer.Typer(help="Make a page of results.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(leaderboard, name="leaderboard")
 
 GROUPS = {
@@ -179,22 +179,6 @@ def list_names(
         typer.echo(f"\nNot for {model}:")
     for name, reason in reasons.items():
         typer.echo(f"{name:<{width}}  {reason}")
-
-
-@leaderboard.command()
-def build(
-    results: Annotated[Path, typer.Argument(help="The results folder of assay run.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
-    tracker: Annotated[str, typer.Option(help="Where to log it as a run of its own: wandb or none.")] = "wandb",
-) -> None:
-    """Compile results to CSV, JSON, Markdown and one self-contained page."""
-    from assay import registry
-    from assay.leaderboard.build import build as build_page
-
-    chosen = registry.build("tracker", tracker)
-    page = build_page(results, out)
-    chosen.log_leaderboard(out)
-    typer.echo(f"Leaderboard: {page}")
 
 
 @export.command()
