@@ -1,26 +1,15 @@
-"""Numbers and names as a reader sees them. What comes from data is made harmless here, and escaped by the templates."""
+"""Numbers and names as a reader sees them. What comes from data is made harmless, and escaped by the templates."""
 
 from __future__ import annotations
 
 import math
 
 from assay.leaderboard.protocols import MISSING
+from assay.plain_text import clean
 
-# Marks that turn the direction of what follows them, and so can make one name look like another.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_BREAKS = frozenset("\t\n\r\x0b\x0c\x85\u2028\u2029")
+__all__ = ["ARROWS", "amount", "clean", "interval", "number", "percent", "seconds", "title"]
+
 ARROWS = {"higher": "↑", "lower": "↓"}
-
-
-def clean(text: object, limit: int = 200) -> str:
-    """Text on one line without control characters, clipped to `limit` characters."""
-    whole = str(text)
-    clipped = whole if len(whole) <= limit else whole[: limit - 1] + "…"
-    return "".join(" " if letter in _BREAKS else "\ufffd" if _is_control(letter) else letter for letter in clipped)
-
-
-def _is_control(letter: str) -> bool:
-    return letter in _TURNING or letter < " " or "\x7f" <= letter < "\xa0" or "\ud800" <= letter <= "\udfff"
 
 
 def number(value: float, digits: int = 3) -> str:
