@@ -74,25 +74,35 @@ class Board:
 
 def boards(cells: Sequence[Cell]) -> list[Board]:
     """Group cells by protocol, in the order of task, model and key."""
+    groups = by_protocol(cells)
+    return [make_board(group, others) for group, others in groups]
+
+
+def by_protocol(cells: Sequence[Cell]) -> list[tuple[list[Cell], list[Mapping[str, Any]]]]:
+    """The cells of each protocol, with all protocols of its task and model, in the order of task, model and key.
+
+    The second list is by key, and holds the protocol of the cells too.
+    """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(str(cell.meta["protocol_key"]), []).append(cell)
     subjects: dict[tuple[str, str], list[str]] = {}
     for key, group in sorted(groups.items()):
         subjects.setdefault(_subject(group[0]), []).append(key)
-    found = []
-    for _, keys in sorted(subjects.items()):
-        differing = differences([groups[key][0].protocol for key in keys])
-        found += [_board(key, groups[key], differing, keys) for key in keys]
-    return found
+    return [
+        (groups[key], [{"key": other, "protocol": groups[other][0].protocol} for other in keys])
+        for _, keys in sorted(subjects.items())
+        for key in keys
+    ]
 
 
-def is_control(cell: Cell) -> bool:
-    """Whether a cell is the floor or the ceiling that others are read against."""
-    return cell.explainer in CONTROLS
+def make_board(group: Sequence[Cell], siblings: Sequence[Mapping[str, Any]]) -> Board:
+    """The cells of one protocol beside each other.
 
-
-def _board(key: str, group: list[Cell], differing: Mapping[str, Sequence[str]], siblings: list[str]) -> Board:
+    Args:
+        group: the cells.
+        siblings: `key` and `protocol` of each protocol of the same task and model, this one's included.
+    """
     cells = sorted(group, key=lambda cell: (cell.explainer, cell.key))
     names = distinct_names([cell.meta["explainer"] for cell in cells])
     by_key = {cell.key: name for name, cell in zip(names, cells, strict=True)}
@@ -100,7 +110,21 @@ def _board(key: str, group: list[Cell], differing: Mapping[str, Sequence[str]], 
     for frame in (scores, skills):
         if len(frame):
             frame["name"] = frame["key"].map(by_key)
-    return Board(key, cells[0].protocol, cells, names, scores, skills, differing, siblings)
+    return Board(
+        str(cells[0].meta["protocol_key"]),
+        cells[0].protocol,
+        cells,
+        names,
+        scores,
+        skills,
+        differences([one["protocol"] for one in siblings]),
+        [str(one["key"]) for one in siblings],
+    )
+
+
+def is_control(cell: Cell) -> bool:
+    """Whether a cell is the floor or the ceiling that others are read against."""
+    return cell.explainer in CONTROLS
 
 
 def _subject(cell: Cell) -> tuple[str, str]:

@@ -26,10 +26,18 @@ _NEEDED = {
 
 
 def build(results: Path, out: Path) -> Path:
-    """Write `leaderboard.csv`, `leaderboard.json`, `leaderboard.md` and a self-contained `index.html`.
+    """Write the site: an overview, a folder for each protocol, and every table as data.
 
-    All four are made before the first is put in place; should that fail, what was there before is put back. Other files
-    in `out` are left alone.
+        index.html                  the overview
+        protocols/<task>-<model>-<key>/
+            index.html              tables, curves, examples, how to reproduce them
+            summary.json            what the overview is made of
+            scores.csv              the rows of `leaderboard.csv` under this protocol
+        leaderboard.csv, leaderboard.json, leaderboard.md
+        assets/                     style and script of all pages
+
+    A protocol whose cells are those of the last time is not computed again. All files are made before the first is put
+    in place; should that fail, what was there before is put back. Other files in `out` are left alone.
 
     Args:
         results: a folder that `assay run` filled.
@@ -41,17 +49,29 @@ def build(results: Path, out: Path) -> Path:
     Raises:
         AssayError: no such results folder, no finished cell in it, a damaged cell, or `out` cannot be written.
     """
-    from assay.leaderboard.board import boards
+    from assay.leaderboard.board import by_protocol, make_board
     from assay.leaderboard.files import as_csv, as_json, as_markdown, rows
-    from assay.leaderboard.page import render
+    from assay.leaderboard.overview import overview_page
+    from assay.leaderboard.page import ASSETS, asset
+    from assay.leaderboard.protocol_page import protocol_page
+    from assay.leaderboard.protocol_summary import FILE, as_text, folder_name, summary_of
 
-    every = boards(load(Path(results)))
-    table = rows(every)
-    contents = {
+    groups = by_protocol(load(Path(results)))
+    boards = [make_board(cells, siblings) for cells, siblings in groups]
+    folders = {board.key: folder_name(board.protocol, board.key) for board in boards}
+    summaries = [summary_of(board, "") for board in boards]
+    contents = {"index.html": overview_page(summaries)}
+    for board, summary in zip(boards, summaries, strict=True):
+        place = f"protocols/{summary.folder}"
+        contents[f"{place}/index.html"] = protocol_page(board, folders)
+        contents[f"{place}/{FILE}"] = as_text(summary)
+        contents[f"{place}/scores.csv"] = as_csv(rows([board]))
+    table = rows(boards)
+    contents |= {
         "leaderboard.csv": as_csv(table),
-        "leaderboard.json": as_json(table, every),
-        "leaderboard.md": as_markdown(every),
-        "index.html": render(every),
+        "leaderboard.json": as_json(table, boards),
+        "leaderboard.md": as_markdown(boards),
+        **{f"assets/{name}": asset(name) for name in ASSETS},
     }
     write(Path(out), contents)
     return Path(out) / "index.html"
@@ -81,6 +101,7 @@ def write(out: Path, contents: Mapping[str, str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with _beside(out) as staged:
             for name, content in contents.items():
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 (staged / name).write_text(content, "utf-8", newline="\n")
             _swap(staged, out, list(contents))
     except OSError as error:
@@ -104,6 +125,8 @@ def _swap(staged: Path, out: Path, names: list[str]) -> None:
     moved: list[str] = []
     try:
         for name in names:
+            (old / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
             if (out / name).exists():
                 (out / name).rename(old / name)
             moved.append(name)
