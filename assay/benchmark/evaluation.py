@@ -265,7 +265,7 @@ class Evaluation:
         """Judge attributions that were made elsewhere, one for each example, over the same features."""
         self._verdicts[name] = [_Verdict() for _ in self.examples]
         for index, attribution in enumerate(attributions):
-            found = self._nothing_to_explain(index) or attribution.scores
+            found = self._nothing_to_explain(index) or Explanation(attribution.scores, attribution.report)
             self._take(name, index, _Draw(0), 1, found, attribution.signed, None)
 
     def add_draws(self, name: str, drawn: Sequence[Sequence[tuple[Attribution | Undefined, Cost]]]) -> None:

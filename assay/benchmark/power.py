@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,33 @@ def examples_for_t(effect: float, power: float = 0.8, alpha: float = LEVEL) -> i
 def examples_for_wilcoxon(effect: float, power: float = 0.8, alpha: float = LEVEL) -> int:
     """As `examples_for_t`, for Wilcoxon's signed-rank test: more by its efficiency, and enough to reach `alpha`."""
     return max(fewest_examples(alpha), math.ceil(examples_for_t(effect, power, alpha) / EFFICIENCY))
+
+
+def effect_seen(examples: int, power: float = 0.8, alpha: float = LEVEL) -> float:
+    """The smallest effect that a two-sided paired t-test of so many examples finds, in its right direction.
+
+    The mean difference over the standard deviation of the differences, above 0; what `examples_for_t` is the other way
+    round. Infinite for fewer examples than a test needs.
+
+    Args:
+        examples: on which both methods have a value.
+        power: the chance to find it.
+        alpha: the chance to find what is not there.
+    """
+    from scipy.optimize import brentq
+    from statsmodels.stats.power import TTestPower
+
+    if examples < fewest_examples(alpha):
+        return math.inf
+
+    def lacking(effect: float) -> float:
+        return float(TTestPower().power(effect, examples, alpha / 2, alternative="larger")) - power
+
+    # Far from 0 the distribution is NaN in scipy, so the end of the search is come to from below.
+    high = 0.01
+    while lacking(high) < 0:
+        high *= 2
+    return float(brentq(lacking, 0.0, high))
 
 
 def plan(contest: Contest, difference: float, power: float = 0.8, alpha: float = LEVEL) -> list[Needed]:
@@ -183,11 +210,13 @@ def plan_table(
     about = {str(cell.meta["protocol_key"]): cell.protocol for cell in cells}
     parts: list[Any] = []
     for contest in found:
-        protocol = about[contest.protocol]
+        subject = _subject(about[contest.protocol])
+        namesakes = sum(_subject(protocol) == subject for protocol in about.values())
+        told = f" (protocol {contest.protocol[:8]})" if namesakes > 1 else ""
         needed = plan(contest, difference, power, alpha)
         parts += [
             Text(
-                f"\n{protocol['task']['name']} × {protocol['model']['name']}, hidden by {contest.perturbation}: "
+                f"\n{subject}{told}, hidden by {contest.perturbation}: "
                 f"examples to tell a difference of {difference:g} in {measure}",
                 style="bold",
             ),
@@ -204,6 +233,10 @@ def plan_table(
             )
         )
     return Group(*parts)
+
+
+def _subject(protocol: Mapping[str, Any]) -> str:
+    return f"{protocol['task']['name']} × {protocol['model']['name']}"
 
 
 def _nothing_to_compare(cells: Sequence[Cell], measure: str) -> str:

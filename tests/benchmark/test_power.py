@@ -136,3 +136,16 @@ def test_the_mean_skill_is_planned_for_by_default_and_fits_a_terminal(pilot: Pat
         plan_table(cells, 0.05, "deletoin")
     with pytest.raises(AssayError, match=r"Unknown perturbation 'delete'\. Known: mask"):
         plan_table(cells, 0.05, None, "delete")
+
+
+def test_protocols_of_one_task_and_model_are_told_apart(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for name in ("lime", "gradient"):
+            write_cell(tmp_path, name, protocol(examples=20, seed=seed), METHODS[name])
+    cells = [Cell.read(path.parent) for path in sorted(tmp_path.glob("*/*/*/cell.json"))]
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(plan_table(cells, 0.05, "deletion"))
+    text = console.export_text()
+    assert {str(cell.meta["protocol_key"])[:8] for cell in cells} == {
+        line.partition("(protocol ")[2][:8] for line in text.splitlines() if "(protocol " in line
+    }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from assay import registry
 from assay.benchmark import run as run_module
@@ -176,6 +177,26 @@ def test_a_folder_without_results_and_a_damaged_cell_are_refused(results: Path, 
     ended = assay("score", str(results), "metric=deletion")
     assert ended.code == 2
     assert "is not what was written" in ended.err
+
+
+def test_a_model_or_task_that_has_changed_since_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "model")
+    save_task(tmp_path / "data", CORPUS[:4])
+    assert run(tmp_path, tmp_path / "results", "metric=deletion").code == 0
+    asked = ("score", str(tmp_path / "results"), "metric=deletion", "perturbation=delete", "device=cpu")
+    before = sorted(cell.key for cell in Store(tmp_path / "results").cells())
+    save_task(tmp_path / "data", CORPUS[1:5])
+    ended = assay(*asked)
+    assert (ended.code, "holds other examples now" in ended.err) == (2, True), ended.err
+    save_task(tmp_path / "data", CORPUS[:4])
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["classifier.bias"] += 1
+    save_file(tensors, weights, {"format": "pt"})
+    run_module._classifier.cache_clear()
+    ended = assay(*asked)
+    assert (ended.code, "has other weights than the one that was explained" in ended.err) == (2, True), ended.err
+    assert sorted(cell.key for cell in Store(tmp_path / "results").cells()) == before
 
 
 def test_answers_of_another_protocol_are_found_too(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
