@@ -97,6 +97,12 @@ class Attribution:
         """Features by falling score, [n]. Ties are broken by a permutation drawn from `rng`, never by position."""
         return rank(self.scores, rng)
 
+    def _repr_html_(self) -> str:
+        """The words on colours as strong as their scores, which is how a notebook shows an attribution."""
+        from assay.highlight import of_attribution
+
+        return of_attribution(self)
+
 
 @dataclass(frozen=True)
 class Explanation:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assay.benchmark.highlight import highlight
 from assay.benchmark.store import Cell, digest
 from assay.benchmark.summary import mean_curves
+from assay.highlight import highlight
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from assay.benchmark.store import Cell
 from assay.benchmark.summary import CONTROLS
+from assay.highlight import level, shares
 from assay.leaderboard.board import Board
 from assay.leaderboard.text import clean, number, percent
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 EXAMPLES = 6
 EXPLAINERS = 16
 WORDS = 60
-LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -139,26 +139,19 @@ def _reading(name: str, cell: Cell, score: str, about: dict[str, Any], attributi
 def _texts(about: dict[str, Any], scores: NDArray[np.float64], signed: bool) -> list[Text]:
     rationale = about["rationale"]
     true = [False] * len(scores) if rationale is None else list(rationale)
-    largest = float(np.abs(scores).max(initial=0.0)) or 1.0
     texts = []
-    features = list(zip(about["segments"], about["features"], scores.tolist(), true, strict=True))
+    features = list(
+        zip(about["segments"], about["features"], scores.tolist(), shares(scores).tolist(), true, strict=True)
+    )
     for _, group in groupby(features, key=lambda feature: feature[0]):
         words = list(group)
         limit = WORDS if len(set(about["segments"])) == 1 else WORDS // 2
         shown = [
-            Word(clean(text, 40), _colour(score / largest, signed), number(score, 4), bool(decides))
-            for _, text, score, decides in words[:limit]
+            Word(clean(text, 40), level(share, signed), number(score, 4), bool(decides))
+            for _, text, score, share, decides in words[:limit]
         ]
         texts.append(Text(shown, max(0, len(words) - limit)))
     return texts
-
-
-def _colour(share: float, signed: bool) -> str:
-    """The class of a word's colour, from its share of the largest score; empty where it is next to nothing."""
-    level = round(abs(share) * LEVELS)
-    if not level:
-        return ""
-    return f"{('p' if share > 0 else 'm') if signed else 'u'}{level}"
 
 
 def _facts(row: dict[str, Any], protocol: Any) -> list[tuple[str, str]]:

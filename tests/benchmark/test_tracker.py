@@ -10,7 +10,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import pytest
 
 from assay import registry
 from assay.benchmark import tracker as tracker_module
-from assay.benchmark.highlight import WORDS, highlight
 from assay.benchmark.store import Cell
 from assay.benchmark.summary import summarise
 from assay.benchmark.tracker import NoTracker, WandbTracker, logged_in, wanted_mode
@@ -354,59 +352,3 @@ def test_the_trackers_are_built_by_name() -> None:
 def test_nothing_of_wandb_is_imported_before_there_is_something_to_log() -> None:
     code = "import sys, assay.benchmark.tracker as t; t.WandbTracker(); sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-class _Words(HTMLParser):
-    """The text and the colours of highlighted words."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.styles: list[str] = []
-        self.words: list[str] = []
-        self.paragraphs = 0
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.paragraphs += tag == "p"
-        if tag == "bdi":
-            self.styles.append(str(dict(attrs)["style"]))
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.words.append(data)
-
-
-def read(html: str) -> _Words:
-    parser = _Words()
-    parser.feed(html)
-    return parser
-
-
-def test_words_are_as_strong_as_their_share_of_the_largest_score() -> None:
-    found = read(highlight(["good", "not", "the"], [0, 0, 0], np.array([2.0, -1.0, 0.0]), True, [True, False, False]))
-    assert found.words == ["good", "not", "the"]
-    assert "rgba(35,135,75,0.65)" in found.styles[0]
-    assert "rgba(200,60,45,0.33)" in found.styles[1] or "rgba(200,60,45,0.32)" in found.styles[1]
-    assert ",0.00)" in found.styles[2]
-    assert ["underline" in style for style in found.styles] == [True, False, False]
-
-
-def test_scores_without_a_sign_have_one_colour_and_zeros_do_not_divide() -> None:
-    assert "rgba(205,140,20" in highlight(["a"], [0], np.array([1.0]), False)
-    assert ",0.00)" in highlight(["a"], [0], np.array([0.0]), True)
-    assert read(highlight([], [], np.array([]), True)).words == []
-
-
-def test_texts_of_a_pair_stand_apart_and_long_ones_are_cut() -> None:
-    assert read(highlight(["a", "b", "a"], [0, 0, 1], np.ones(3), True)).paragraphs == 2
-    long = read(highlight(["a"] * (WORDS + 5), [0] * (WORDS + 5), np.ones(WORDS + 5), True))
-    assert len(long.styles) == WORDS
-    assert long.words[-1] == "… 5 more words"
-
-
-@pytest.mark.parametrize("word", [HOSTILE, "\"' onmouseover='x", "<b>&amp;", "\u202eevil", "{{ 7*7 }}"])
-def test_hostile_words_stay_words(word: str) -> None:
-    found = read(highlight([word], [0], np.array([1.0]), True))
-    assert found.words == [word]
-    assert found.tags == {"div", "p", "bdi"}
