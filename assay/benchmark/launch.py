@@ -80,9 +80,18 @@ def show(config_name: str, arguments: Sequence[str]) -> str:
     Raises:
         AssayError: as `launch` does.
     """
+    return OmegaConf.to_yaml(compose(config_name, arguments))
+
+
+def compose(config_name: str, arguments: Sequence[str]) -> DictConfig:
+    """The composed configuration, the first values of a sweep taken.
+
+    Raises:
+        AssayError: as `launch` does.
+    """
     with _composer(config_name, arguments) as (_, overrides):
-        config = _compose(config_name, [_first_value(override) for override in _parsed(overrides)])
-        return OmegaConf.to_yaml(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+        config = _compose(config_name, [_first_value(override) for override in parse(overrides)])
+        return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
 @contextmanager
@@ -131,7 +140,7 @@ def _own_perturbation(argument: str) -> str:
 
 def _check(config_name: str, overrides: Sequence[str]) -> None:
     """Compose once with every value that is given, so that a misspelt one shows before any job has run."""
-    parsed = _parsed(overrides)
+    parsed = parse(overrides)
     _check_groups(parsed)
     single = [_first_value(override) for override in parsed]
     _compose(config_name, single)
@@ -140,7 +149,12 @@ def _check(config_name: str, overrides: Sequence[str]) -> None:
             _compose(config_name, [*single[:place], value, *single[place + 1 :]])
 
 
-def _parsed(overrides: Sequence[str]) -> list[Override]:
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """The overrides as Hydra reads them.
+
+    Raises:
+        AssayError: one that cannot be understood.
+    """
     parser = OverridesParser.create()
     parsed: list[Override] = []
     for text in overrides:

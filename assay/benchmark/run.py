@@ -47,7 +47,7 @@ KINDS = ("classifier", "prompted")
 
 
 @dataclass
-class _Job:
+class Job:
     """What one job is about, built and checked."""
 
     content: dict[str, Any]
@@ -72,7 +72,7 @@ def run(config: DictConfig) -> list[Cell]:
     Raises:
         AssayError: something in the configuration cannot be done; nothing has been computed then.
     """
-    job = _check(config)
+    job = check(config)
     tracker = registry.instantiate(job.content["tracker"])
     task = job.source.load()
     lacking = preparation.lacking(job.metrics, task)
@@ -160,7 +160,7 @@ def run(config: DictConfig) -> list[Cell]:
     return finished
 
 
-def _check(config: DictConfig) -> _Job:
+def check(config: DictConfig) -> Job:
     """Build everything that is cheap to build, so that a mistake shows before any model is loaded.
 
     Raises:
@@ -190,7 +190,7 @@ def _check(config: DictConfig) -> _Job:
     store = Store(content["results"])
     store.prepare()
     source: Source = registry.instantiate(content["task"])
-    job = _Job(
+    job = Job(
         content=content,
         store=store,
         source=source,
@@ -232,7 +232,7 @@ def _check(config: DictConfig) -> _Job:
     return job
 
 
-def _check_background(job: _Job) -> None:
+def _check_background(job: Job) -> None:
     """See that the train split can be had, if someone wants to see it.
 
     Raises:
@@ -260,12 +260,12 @@ def _check_background(job: _Job) -> None:
             _leave_out_metric(job, name, reason)
 
 
-def _judges(job: _Job) -> dict[str, MethodMetric]:
+def _judges(job: Job) -> dict[str, MethodMetric]:
     """The metrics that judge methods, by name."""
     return {name: metric for name, metric in job.metrics.items() if isinstance(metric, MethodMetric)}
 
 
-def _check_judges(job: _Job, model: Classifier) -> None:
+def _check_judges(job: Job, model: Classifier) -> None:
     """Leave out the metrics that cannot be measured on this model.
 
     Raises:
@@ -280,23 +280,23 @@ def _check_judges(job: _Job, model: Classifier) -> None:
             _leave_out_metric(job, name, str(error))
 
 
-def _leave_out_metric(job: _Job, name: str, reason: str) -> None:
+def _leave_out_metric(job: Job, name: str, reason: str) -> None:
     say(f"{name} is left out: {reason}")
     del job.metrics[name], job.content["metrics"][name]
 
 
-def _leave_out(job: _Job, reasons: Mapping[str, str]) -> None:
+def _leave_out(job: Job, reasons: Mapping[str, str]) -> None:
     for name, reason in reasons.items():
         say(f"{name} is left out: {reason}")
         del job.explainers[name], job.content["explainers"][name]
 
 
-def _train_split(job: _Job) -> Source:
+def _train_split(job: Job) -> Source:
     source: Source = registry.instantiate({**job.content["task"], "split": "train", "size": None})
     return source
 
 
-def _background(job: _Job, count: int) -> Sequence[Example]:
+def _background(job: Job, count: int) -> Sequence[Example]:
     """Examples of the task's train split, the same for everyone who wants as many."""
     if not job.backgrounds:
         job.backgrounds[ALL] = _train_split(job).load().examples
@@ -368,7 +368,7 @@ def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str,
     return cells
 
 
-def _accuracy(model: Classifier, examples: list[Example], job: _Job) -> float:
+def _accuracy(model: Classifier, examples: list[Example], job: Job) -> float:
     """Share of examples whose predicted class is the label; NaN without labels."""
     size = job.content["shard_size"]
     right = []
@@ -385,7 +385,7 @@ def _accuracy(model: Classifier, examples: list[Example], job: _Job) -> float:
 
 
 def _compute(
-    job: _Job,
+    job: Job,
     model: Classifier,
     examples: list[Example],
     metas: Mapping[str, Mapping[str, Any]],
@@ -422,7 +422,7 @@ def _compute(
 
 
 def _judge(
-    job: _Job,
+    job: Job,
     model: Classifier,
     match: LabelMatch,
     examples: Sequence[Example],

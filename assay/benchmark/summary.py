@@ -5,7 +5,7 @@ The statistics themselves are those of `assay.benchmark.statistics`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -136,7 +136,7 @@ class Contest:
         perturbation: how features were hidden.
         metric: the measure, or `mean_skill`.
         better: 1 where larger values are better, -1 where smaller ones are.
-        names: of the methods, the controls left out.
+        names: of the methods; the controls only where they were asked for.
         values: [examples, methods], what each example adds to the method's score; NaN where undefined.
     """
 
@@ -156,13 +156,19 @@ class Contest:
         return friedman(self.values, self.better)
 
 
-def contests(cells: Sequence[Cell], metric: str = MEAN_SKILL, perturbation: str | None = None) -> list[Contest]:
+def contests(
+    cells: Sequence[Cell],
+    metric: str = MEAN_SKILL,
+    perturbation: str | None = None,
+    controls: Collection[str] = (),
+) -> list[Contest]:
     """The methods beside each other, for each protocol and perturbation.
 
     Args:
         cells: of one protocol or several; the controls are needed for `mean_skill`.
         metric: a measure that has a direction, or `mean_skill`.
         perturbation: one of those that the scores were measured under; None for each of them.
+        controls: those of `random` and `oracle` that compete like any method.
 
     Raises:
         AssayError: no such measure or perturbation.
@@ -176,7 +182,8 @@ def contests(cells: Sequence[Cell], metric: str = MEAN_SKILL, perturbation: str 
         directions = {name: sign(about["direction"]) for name, about in cell.meta["measures"].items()}
         known["measure"].update(dict.fromkeys(name for name, one in directions.items() if np.isfinite(one)))
         column = (hidden_by, metric)
-        if cell.explainer in CONTROLS or perturbation not in (None, hidden_by):
+        left_out = cell.explainer in CONTROLS and cell.explainer not in controls
+        if left_out or perturbation not in (None, hidden_by):
             continue
         if metric == MEAN_SKILL and places:
             added = judged.skills.mean_added(places)
