@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from assay.architectures import Layer, architecture
+from assay.architectures import architecture
 from assay.classifier import Classifier
 from assay.conversation import Cost, generator
 from assay.errors import AssayError
+from assay.layers import Layer
 
 # What adds to a word's embedding before anything else is done to it, by the names of transformers.
 _ADDED_TO_EMBEDDINGS = ("position_embeddings", "wpe", "embed_positions", "token_type_embeddings")

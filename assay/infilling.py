@@ -56,7 +56,7 @@ class MaskedLanguageModel:
         from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
         from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-        from assay.classifier import loading, quiet
+        from assay.model_loading import loading, quiet
 
         with loading(path, "a masked language model"), quiet():
             tokenizer = AutoTokenizer.from_pretrained(str(path))

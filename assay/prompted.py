@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.classifier import Classifier, Device, Dtype, find_device, load_causal_config, loading
+from assay.classifier import Classifier, Device, Dtype
 from assay.encoding import Encoding, FeatureUnit, Place, Row, check_encodable, find_features, settings_kept
 from assay.errors import AssayError
 from assay.example import Example
+from assay.model_loading import find_device, load_causal_config, loading
 
 SLOTS = {1: ("{text}",), 2: ("{first}", "{second}")}
 _SLOT = re.compile("|".join(re.escape(slot) for slots in SLOTS.values() for slot in slots))

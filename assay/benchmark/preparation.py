@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay import registry
-from assay.classifier import Classifier, load_causal_config
+from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer
 from assay.infilling import loaded
 from assay.metrics.base import MethodMetric, Metric
 from assay.metrics.retraining import Retraining
+from assay.model_loading import load_causal_config
 from assay.perturbation import Perturbation
 from assay.prompted import PromptedClassifier
 from assay.tasks import Task

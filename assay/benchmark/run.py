@@ -27,12 +27,13 @@ from assay.benchmark.progress import Progress, say
 from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.store import Cell, Damaged, Store
 from assay.benchmark.summary import CONTROLS
-from assay.classifier import Classifier, find_device, load_causal_config, load_config
+from assay.classifier import Classifier
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import ALL, MethodMetric, Metric
+from assay.model_loading import find_device, load_causal_config, load_config
 from assay.perturbation import Perturbation
 from assay.prompted import PromptedClassifier, parse_template
 from assay.tasks import Source

@@ -12,9 +12,10 @@ from assay.explainers.attention import AttentionExplainer, rolled_out, shares
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from assay.architectures import Architecture, FeedForward, Layer, Step
+    from assay.architectures import Architecture
     from assay.classifier import Classifier
     from assay.encoding import Batch, Subwords
+    from assay.layers import FeedForward, Layer, Step
 
 # DecompX holds tokens² vectors a row: at once as many as this many times the tokens of a pass, or a single row's.
 _VECTORS_PER_TOKEN = 8
