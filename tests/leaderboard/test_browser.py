@@ -25,7 +25,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, hostile: Path) -> Iterator[Any]:
-    index = hostile / "index.html"
+    index = next(path for path in sorted(hostile.glob("protocols/*/index.html")) if "mnli" in str(path))
     opened = browser.new_page(viewport={"width": 400, "height": 800})
     opened.troubles, opened.requests = [], []
     opened.on("console", lambda message: opened.troubles.append(message.text))
@@ -36,7 +36,7 @@ def page(browser: Any, hostile: Path) -> Iterator[Any]:
     opened.goto(index.as_uri())
     yield opened
     assert opened.troubles == []
-    assert opened.requests == [index.as_uri()]
+    assert all(request.startswith(hostile.as_uri() + "/") for request in opened.requests)
     opened.close()
 
 

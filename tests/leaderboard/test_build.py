@@ -17,9 +17,9 @@ from assay.leaderboard.board import boards
 from assay.leaderboard.build import build, load, write
 from assay.leaderboard.curves import _AXES
 from assay.leaderboard.examples import EXPLAINERS
-from tests.leaderboard.synthetic import METHODS, protocol, write_cell
+from tests.leaderboard.synthetic import HOSTILE, METHODS, protocol, write_cell
 
-FILES = {"index.html", "leaderboard.csv", "leaderboard.json", "leaderboard.md"}
+TABLES = {"leaderboard.csv", "leaderboard.json", "leaderboard.md"}
 HEADER = (
     "protocol,task,model,explainer,explained_under,metric,perturbation,direction,mean,ci_low,ci_high,ci_method,n,"
     "undefined,skill,skill_low,skill_high,rank,rank_low,rank_high,group,forward_rows,forward_tokens,backward_rows,"
@@ -49,8 +49,23 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(built: Path) -> Page:
-    return Page((built / "index.html").read_text("utf-8"))
+def pages(built: Path) -> dict[Path, Page]:
+    """All pages of the site, by their place."""
+    return pages_of(built)
+
+
+@pytest.fixture(scope="module")
+def protocols(built: Path, pages: dict[Path, Page]) -> list[Page]:
+    """The pages of the protocols, in the order of their folders."""
+    return [pages[path] for path in sorted(built.glob("protocols/*/index.html"))]
+
+
+def pages_of(site: Path) -> dict[Path, Page]:
+    return {path: Page(path.read_text("utf-8")) for path in sorted(site.rglob("*.html"))}
+
+
+def files_of(site: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(site)): path.read_bytes() for path in site.rglob("*") if path.is_file()}
 
 
 def table_rows(built: Path) -> list[dict[str, str]]:
@@ -100,7 +115,7 @@ def test_markdown_has_a_table_for_each_protocol_and_way_of_hiding(built: Path) -
     assert "perturbations.delete" in text
 
 
-def test_protocols_are_never_mixed_and_their_differences_are_named(results: Path, page: Page) -> None:
+def test_protocols_are_never_mixed_and_their_differences_are_named(results: Path, protocols: list[Page]) -> None:
     every = boards(load(results))
     assert sorted((board.task, len(board.cells)) for board in every) == [("mnli", 9), ("sst2", 4), ("sst2", 10)]
     for board in every:
@@ -113,36 +128,52 @@ def test_protocols_are_never_mixed_and_their_differences_are_named(results: Path
         "perturbations.delete._target_",
     }
     assert every[0].differences == {}
-    for path in every[1].differences:
-        assert path in page.text
+    for page in protocols[1:]:
+        assert all(path in page.text for path in every[1].differences)
 
 
-def test_the_page_loads_nothing_from_outside_and_its_links_lead_somewhere(page: Page, built: Path) -> None:
-    allowed = {"leaderboard.csv", "leaderboard.json", "leaderboard.md"}
-    for tag, attributes in page.elements:
-        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form")
-        assert "src" not in attributes
-        assert "style" not in attributes
-        target = attributes.get("href")
-        assert target is None or target in allowed or target.removeprefix("#") in page.ids
-    assert len(page.ids) == len(set(page.ids))
-    assert not re.search(r"url\(|@import|https?://", (built / "index.html").read_text("utf-8"))
+def test_pages_load_nothing_from_outside_and_their_links_lead_somewhere(built: Path, pages: dict[Path, Page]) -> None:
+    for path, page in pages.items():
+        for tag, attributes in page.elements:
+            assert tag not in ("img", "iframe", "object", "embed", "base", "form", "style")
+            assert "style" not in attributes
+            assert not any(name.startswith("on") for name in attributes)
+            for target in (attributes.get("href"), attributes.get("src")):
+                if target is not None:
+                    assert leads_somewhere(target, path, built, pages), f"{target} on {path}"
+        assert len(page.ids) == len(set(page.ids))
+        assert not re.search(r"url\(|@import", path.read_text("utf-8"))
+    for name in ("site.css", "site.js"):
+        assert not re.search(r"url\(|@import|https?://", (built / "assets" / name).read_text("utf-8"))
 
 
-def test_the_page_has_what_a_reader_and_a_screen_reader_need(page: Page) -> None:
-    tags = [tag for tag, _ in page.elements]
-    assert page.elements[0][1] == {"lang": "en"}
-    assert {"main", "header", "nav", "footer", "h1"} <= set(tags)
-    assert tags.count("caption") == 5
-    sortable = [attributes for tag, attributes in page.elements if tag == "th" and "aria-sort" in attributes]
-    assert {attributes["aria-sort"] for attributes in sortable} == {"none", "descending"}
-    assert "Methods are ranked by mean skill" in page.text
-    assert "all scores are equal" in page.text
-    assert "assay run task=mnli" in page.text
+def leads_somewhere(target: str, path: Path, site: Path, pages: dict[Path, Page]) -> bool:
+    """A file of the site, and a place in it where one is named."""
+    place, _, fragment = target.partition("#")
+    file = (path.parent / place).resolve() if place else path
+    if not file.is_relative_to(site.resolve()) or not file.is_file():
+        return False
+    return not fragment or fragment in pages[site / file.relative_to(site.resolve())].ids
 
 
-def test_charts_say_what_they_show(page: Page) -> None:
-    shown = " ".join(page.text.split())
+def test_a_page_has_what_a_reader_and_a_screen_reader_need(pages: dict[Path, Page], built: Path) -> None:
+    for page in pages.values():
+        tags = [tag for tag, _ in page.elements]
+        assert page.elements[0][1] == {"lang": "en"}
+        assert {"main", "header", "footer"} <= set(tags)
+    assert "Methods are ranked by mean skill" in pages[built / "index.html"].text
+
+
+def test_a_protocol_s_page_says_how_it_is_sorted_and_how_to_make_it_again(protocols: list[Page]) -> None:
+    for page in protocols:
+        sortable = [attributes for tag, attributes in page.elements if tag == "th" and "aria-sort" in attributes]
+        assert {attributes["aria-sort"] for attributes in sortable} == {"none", "descending"}
+    assert "all scores are equal" in protocols[0].text
+    assert "assay run task=mnli" in protocols[0].text
+
+
+def test_charts_say_what_they_show(protocols: list[Page]) -> None:
+    shown = " ".join(protocols[0].text.split())
     assert "Deletion: mean probability of the explained class. The lower the curve, the better." in shown
     assert "words hidden, most important first" in shown
     assert "words shown, most important first" in shown
@@ -155,25 +186,24 @@ def test_charts_with_words_of_their_own_are_of_measures_that_there_are(measure: 
 
 def test_controls_are_always_there_even_if_they_were_not_run(tmp_path: Path) -> None:
     write_cell(tmp_path / "results", "lime", protocol(examples=8), 0.8)
-    page = Page(build(tmp_path / "results", tmp_path / "out").read_text("utf-8"))
+    build(tmp_path / "results", tmp_path / "out")
+    (page,) = (Page(path.read_text("utf-8")) for path in tmp_path.glob("out/protocols/*/index.html"))
     assert page.text.count("not run") == 2
     assert "No skill can be read here" in page.text
 
 
 def test_hostile_text_is_shown_and_does_nothing(hostile: Path) -> None:
-    index = hostile / "index.html"
-    page = Page(index.read_text("utf-8"))
-    tags = [tag for tag, _ in page.elements]
-    assert tags.count("script") == 1
-    assert "img" not in tags
-    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
-    assert "<img src=x onerror=alert(1)>" in page.text
-    assert "{{ 7*7 }}" in page.text
-    assert not set("\u202e\u2028") & set(index.read_text("utf-8"))
+    for path, page in pages_of(hostile).items():
+        tags = [tag for tag, _ in page.elements]
+        assert tags.count("script") == sum("src" in attributes for tag, attributes in page.elements if tag == "script")
+        assert "img" not in tags
+        assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+        assert not set("\u202e\u2028") & set(path.read_text("utf-8"))
+        assert HOSTILE in page.text
     markdown = (hostile / "leaderboard.md").read_text("utf-8")
     assert "<img" not in markdown
     names = {row["explainer"] for row in table_rows(hostile)}
-    assert "</script><img src=x onerror=alert(1)>" in names
+    assert HOSTILE in names
 
 
 def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
@@ -185,13 +215,11 @@ def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
 def test_building_again_gives_the_same_bytes_and_leaves_other_files_alone(
     results: Path, built: Path, tmp_path: Path
 ) -> None:
-    before = {name: (built / name).read_bytes() for name in FILES}
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "leaderboard.csv").write_text("old")
     build(results, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*FILES, "mine.txt"}
-    assert {name: (tmp_path / name).read_bytes() for name in FILES} == before
-    assert (tmp_path / "mine.txt").read_text() == "kept"
+    assert files_of(tmp_path) == {**files_of(built), "mine.txt": b"kept"}
+    assert TABLES < set(files_of(tmp_path))
 
 
 def test_a_failure_half_way_puts_everything_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +264,8 @@ def test_more_explainers_than_an_example_shows_are_in_the_table_all_the_same(tmp
     about = protocol(examples=4)
     for place, name in enumerate([*names, "random", "oracle"]):
         write_cell(tmp_path / "results", name, about, {"random": 0.0, "oracle": 1.0}.get(name, place / 40))
-    text = build(tmp_path / "results", tmp_path / "board").read_text("utf-8")
+    build(tmp_path / "results", tmp_path / "board")
+    (text,) = (path.read_text("utf-8") for path in tmp_path.glob("board/protocols/*/index.html"))
     table, _, examples = text.partition("<h3>Examples")
     assert all(name in table for name in names)
     assert names[-1] in examples
