@@ -341,22 +341,22 @@ def _all_flips(count: int) -> int:
 
 
 @lru_cache(maxsize=2)
-def _flips(count: int) -> NDArray[np.int8]:
-    """Signs of each example, [flips, count]: all ways there are if they are few, else some by chance."""
-    if _all_flips(count) <= FLIPS:
+def _flips(count: int, most: int = FLIPS) -> NDArray[np.int8]:
+    """Signs of each example, [flips, count]: all ways there are if they are few, else `most` by chance."""
+    if _all_flips(count) <= most:
         bits = (np.arange(_all_flips(count))[:, None] >> np.arange(count)) & 1
     else:
-        bits = np.random.default_rng(2).integers(0, 2, (FLIPS, count), dtype=np.int8)
+        bits = np.random.default_rng(2).integers(0, 2, (most, count), dtype=np.int8)
     return (1 - 2 * bits).astype(np.int8)
 
 
-def sign_flip_test(values: Floats) -> tuple[Floats, Floats]:
+def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
     """Whether each two columns of [examples, methods] have one mean: p-values by flipping the signs of differences.
 
     If two methods are equally good, an example's difference is as likely to be the one as its opposite. All flips are
-    tried where they are few, and then the p-value is exact; else 4,999, with one added to both counts (Phipson & Smyth
-    2010). The statistic is sum(d) / sqrt(sum(d²)), which orders flips as Student's t does. An example without a value
-    for one of the two is left out of that pair.
+    tried where they are few, and then the p-value is exact; else `flips` of them, with one added to both counts
+    (Phipson & Smyth 2010). The statistic is sum(d) / sqrt(sum(d²)), which orders flips as Student's t does. An example
+    without a value for one of the two is left out of that pair.
 
     Returns:
         For each pair in the order of `np.triu_indices`, the p-value of the pair on its own, and the one that holds for
@@ -376,7 +376,7 @@ def sign_flip_test(values: Floats) -> tuple[Floats, Floats]:
     observed = np.abs(differences.sum(axis=0)) / norm * (1 - _ROUNDING)
     order = np.argsort(-observed, kind="stable")
     unshared = np.ascontiguousarray(differences[~whole][:, order].T)
-    signs = _flips(len(values))
+    signs = _flips(len(values), flips)
     alone, together = np.zeros(len(first)), np.zeros(len(first))
     size = max(1, _BLOCK // len(first))
     for start in range(0, len(signs), size):
@@ -390,7 +390,7 @@ def sign_flip_test(values: Floats) -> tuple[Floats, Floats]:
         alone[order] += np.count_nonzero(flipped >= observed[order, None], axis=1)
         highest = np.maximum.accumulate(flipped[::-1], axis=0)[::-1]
         together[order] += np.count_nonzero(highest >= observed[order, None], axis=1)
-    extra = 0 if _all_flips(len(values)) <= FLIPS else 1
+    extra = 0 if _all_flips(len(values)) <= flips else 1
     alone, together = (alone + extra) / (len(signs) + extra), (together + extra) / (len(signs) + extra)
     together[order] = np.maximum.accumulate(together[order])
     return alone, together
@@ -473,7 +473,7 @@ def _letter(place: int) -> str:
     return alphabet[letter] + (str(turn) if turn else "")
 
 
-def differences(values: Floats, names: Sequence[str]) -> pd.DataFrame:
+def differences(values: Floats, names: Sequence[str], flips: int = FLIPS) -> pd.DataFrame:
     """Each two methods against each other, on the examples that both have a value for.
 
     Columns: `first`, `second`, `n` (pairs), `dropped` (examples where one of the two is undefined), `difference` (mean
@@ -487,6 +487,7 @@ def differences(values: Floats, names: Sequence[str]) -> pd.DataFrame:
     Args:
         values: [examples, methods].
         names: of the methods.
+        flips: how many are tried in `sign_flip`; no p-value is below 1 / (flips + 1).
     """
     import pandas as pd
     from statsmodels.stats.multitest import multipletests
@@ -495,7 +496,7 @@ def differences(values: Floats, names: Sequence[str]) -> pd.DataFrame:
     paired = values[:, first] - values[:, second]
     either = np.isfinite(values[:, first]) | np.isfinite(values[:, second])
     counts = np.isfinite(paired).sum(axis=0)
-    alone, together = sign_flip_test(values)
+    alone, together = sign_flip_test(values, flips)
     found = mean_intervals(paired) if paired.size else [UNDEFINED] * len(first)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.nansum(paired, axis=0) / counts

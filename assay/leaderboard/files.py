@@ -95,7 +95,7 @@ def as_json(table: pd.DataFrame, boards: Sequence[Board]) -> str:
         "ranked_by": MEAN_SKILL,
         "rows": [{str(name): value for name, value in row.items()} for row in table.to_dict("records")],
     }
-    return json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=True) + "\n"
+    return json.dumps(finite(content), indent=1, allow_nan=False, ensure_ascii=True) + "\n"
 
 
 def as_markdown(boards: Sequence[Board]) -> str:
@@ -108,27 +108,27 @@ def as_markdown(boards: Sequence[Board]) -> str:
         "cannot be told apart from it; — means that there is no such result.\n"
     )
     for board in boards:
-        parts.append(f"## {_cell(board.task)} × {_cell(board.model)} (protocol {_cell(board.key[:8])})\n")
+        parts.append(f"## {escaped(board.task)} × {escaped(board.model)} (protocol {escaped(board.key[:8])})\n")
         if board.differences:
-            others = ", ".join(_cell(key[:8]) for key in board.siblings if key != board.key)
+            others = ", ".join(escaped(key[:8]) for key in board.siblings if key != board.key)
             parts.append(f"Not comparable with protocol {others}; they differ in:\n")
             place = list(board.siblings).index(board.key)
             for path, values in board.differences.items():
-                parts.append(f"- {_cell(path)}: {_cell(values[place])} here, " + _others(values, place))
+                parts.append(f"- {escaped(path)}: {escaped(values[place])} here, " + _others(values, place))
             parts.append("")
         parts += [_markdown_table(make_table(board, perturbation)) for perturbation in board.perturbations]
     return "\n".join(parts)
 
 
 def _others(values: Sequence[str], place: int) -> str:
-    return ", ".join(_cell(value) for other, value in enumerate(values) if other != place) + " there"
+    return ", ".join(escaped(value) for other, value in enumerate(values) if other != place) + " there"
 
 
 def _markdown_table(table: Table) -> str:
-    headings = [f"{_cell(heading.title)} {heading.arrow}".strip() for heading in table.headings]
+    headings = [f"{escaped(heading.title)} {heading.arrow}".strip() for heading in table.headings]
     head = ["#", "explainer", "mean skill ↑", *headings, "rows", "seconds", "n", "undefined"]
     lines = [
-        f"Features hidden by {_cell(table.perturbation)}:\n",
+        f"Features hidden by {escaped(table.perturbation)}:\n",
         "| " + " | ".join(head) + " |",
         "|" + "|".join(["--:", ":--", *["--:"] * (len(head) - 2)]) + "|",
     ]
@@ -138,7 +138,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _markdown_row(row: Row, control: bool) -> str:
-    name = _cell(row.name)
+    name = escaped(row.name)
     skill = f"{row.skill.text} {row.skill.interval}".strip()
     undefined = str(row.undefined) if row.present else "—"
     ranks = f"{row.rank} ({row.ranks})" if row.ranks else row.rank
@@ -151,21 +151,22 @@ def _markdown_score(score: Score) -> str:
     return " ".join(part for part in (mean, score.score.interval, f"({score.note})" if score.note else "") if part)
 
 
-def _cell(text: str) -> str:
+def escaped(text: str) -> str:
     """Data inside Markdown: neither markup nor a new cell."""
-    escaped = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!~" else letter for letter in escaped)
+    harmless = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\`*_[]|#!~" else letter for letter in harmless)
 
 
 def _no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Data that JSON can hold: what is not finite is null."""
     if isinstance(content, dict):
-        return {str(name): _finite(value) for name, value in content.items()}
+        return {str(name): finite(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     return content

@@ -13,7 +13,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 from typer.testing import CliRunner
 
-from assay.benchmark.power import examples_for_t, examples_for_wilcoxon, plan, plan_table
+from assay.benchmark.power import effect_seen, examples_for_t, examples_for_wilcoxon, plan, plan_table
 from assay.benchmark.statistics import Floats, sign_flip_test
 from assay.benchmark.store import Cell
 from assay.benchmark.summary import Contest
@@ -38,6 +38,19 @@ def test_the_t_test_needs_what_the_tables_say(effect: float, examples: int) -> N
 def test_the_number_is_that_of_statsmodels_rounded_up(effect: float, alpha: float) -> None:
     solved = TTestPower().solve_power(effect_size=effect, power=0.9, alpha=alpha, alternative="two-sided")
     assert examples_for_t(effect, 0.9, alpha) == math.ceil(solved)
+
+
+@pytest.mark.parametrize("examples", [8, 34, 199, 20_000])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 4])
+def test_the_smallest_effect_that_is_seen_is_that_of_statsmodels(examples: int, alpha: float) -> None:
+    solved = TTestPower().solve_power(nobs=examples, power=0.8, alpha=alpha / 2, alternative="larger")
+    assert effect_seen(examples, 0.8, alpha) == pytest.approx(float(solved), rel=1e-4)
+    assert examples_for_t(effect_seen(examples, 0.8, alpha) * 1.001, 0.8, alpha) <= examples
+
+
+def test_fewer_examples_than_a_test_needs_see_no_effect_at_all() -> None:
+    assert effect_seen(5) == math.inf
+    assert effect_seen(8, alpha=0.05 / 36) == math.inf
 
 
 @pytest.mark.parametrize("effect", [0.25, 0.5])

@@ -335,3 +335,15 @@ def test_the_terminal_says_why_values_are_undefined(cells: list[Cell]) -> None:
     told = [line for line in console.export_text().splitlines() if line.startswith("- ")]
     # Only what the tables show is named, by the headings that it has there.
     assert "- compreh., suffic., deletion, insertion, tau loo: no attribution: the search found no path" in told
+
+
+def test_a_control_that_competes_is_compared_like_any_method(cells: list[Cell]) -> None:
+    (contest,) = contests(cells, "comprehensiveness", controls=["random"])
+    assert set(contest.names) == {"attention", "kernel_shap", "lime", "random"}
+    means = summarise(cells).query("metric == 'comprehensiveness'").set_index("explainer")["mean"]
+    found = contest.differences().set_index(["first", "second"])["difference"]
+    assert found["lime", "random"] == pytest.approx(means["lime"] - means["random"])
+    (skill,) = contests(cells, controls=["random", "oracle"])
+    by_name = dict(zip(skill.names, skill.values.T, strict=True))
+    np.testing.assert_allclose(by_name["random"], 0.0, atol=1e-12)
+    np.testing.assert_allclose(np.nanmean(by_name["oracle"]), 1.0)
