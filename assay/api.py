@@ -17,7 +17,7 @@ from assay.benchmark import preset
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
 from assay.benchmark.method import MethodAtWork, attribution_of
-from assay.benchmark.preparation import Background, lacking, prepare
+from assay.benchmark.preparation import Background, check_given, lacking, prepare
 from assay.benchmark.records import Records
 from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS
@@ -269,6 +269,7 @@ def evaluate(
         except AssayError as error:
             raise AssayError(f"{name}: {error}") from error
     examples = [example.relabelled(match.class_of_label) for example in task]
+    check_given(built, model, examples, hiding, wanted.settings)
 
     def labelled(count: int) -> Sequence[Example]:
         return [example.relabelled(match.class_of_label) for example in train(count)]

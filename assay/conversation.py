@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -159,6 +160,16 @@ class Cost:
     backward_rows: float = 0.0
     backward_tokens: float = 0.0
     seconds: float = 0.0
+
+    @classmethod
+    def unknown(cls) -> Cost:
+        """The cost of what was not made here: NaN throughout."""
+        return cls(*[float("nan")] * 5)
+
+    @property
+    def known(self) -> bool:
+        """Whether all of it is known."""
+        return not any(math.isnan(spent) for spent in vars(self).values())
 
     def add(self, other: Cost, share: float = 1.0) -> None:
         """Add `other`, or a share of it, in place."""

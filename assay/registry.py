@@ -26,6 +26,11 @@ def names(group: str) -> list[str]:
     return sorted(name for name, text in files.items() if not ("@package _global_" in text and "defaults:" in text))
 
 
+def names_with_defaults(group: str) -> list[str]:
+    """The names in a group that can be built as they stand: none of their settings must be given (`???` in YAML)."""
+    return [name for name in names(group) if "???" not in settings(group, name).values()]
+
+
 def settings(group: str, name: str) -> dict[str, Any]:
     """The content of the YAML file behind a name: `_target_` and the settings' defaults."""
     if name not in names(group):
@@ -109,8 +114,13 @@ def foreign_source(built: Any) -> str | None:
 
 
 def build(group: str, name: str, **overrides: Any) -> Any:
-    """Build the object behind a name, with some settings changed."""
-    return instantiate(_resolved({**settings(group, name), **overrides}))
+    """Build the object behind a name, with some settings changed.
+
+    Raises:
+        AssayError: an unknown name or setting, a setting that must be given and is not, or a value that is refused.
+    """
+    content = {**settings(group, name), **overrides}
+    return instantiate(_resolved({key: value for key, value in content.items() if value != "???"}))
 
 
 def _resolved(content: Mapping[str, Any]) -> dict[str, Any]:

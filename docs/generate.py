@@ -114,9 +114,11 @@ def _anchor(heading: str) -> str:
 
 def _entry(name: str) -> str:
     cls: type[Explainer] = registry.locate(registry.settings("explainer", name)["_target_"])
-    built: Explainer = registry.build("explainer", name)
     kind = "black box" if issubclass(cls, BlackBoxExplainer) else "white box"
-    sign = "signed" if built.signed else "unsigned"
+    sign = "signed or not"
+    if name in registry.names_with_defaults("explainer"):
+        built: Explainer = registry.build("explainer", name)
+        sign = "signed" if built.signed else "unsigned"
     text, arguments = _read(inspect.cleandoc(cls.__doc__ or ""))
     lines = [f"\n### {name}\n", f"*{kind}, {sign}; `{cls.__module__}.{cls.__name__}`*\n", text]
     return "\n".join(lines + _settings("explainer", name, arguments))
@@ -171,6 +173,8 @@ def _settings(group: str, name: str, arguments: dict[str, str]) -> list[str]:
 
 
 def _spell(value: Any) -> str:
+    if value == "???":
+        return "must be given"
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -219,7 +219,8 @@ class Evaluation:
             nothing = self._nothing_to_explain(index)
             for draw in draws:
                 if nothing is not None:
-                    self._take(name, index, draw, len(draws), nothing, explainer.signed, Cost())
+                    cost = Cost.unknown() if explainer.precomputed else Cost()
+                    self._take(name, index, draw, len(draws), nothing, explainer.signed, cost)
                 else:
                     self._converse(name, explainer, index, draw, len(draws))
 
@@ -237,23 +238,34 @@ class Evaluation:
 
         self._inside.explain(name, explainer, able, found)
 
+    def cases(self, name: str, explainer: BlackBoxExplainer) -> list[Case]:
+        """What a black-box explainer is handed about each example that there is something to explain of."""
+        return [
+            replace(self._case(index, name, 0), features=self._asked(explainer, index).features)
+            for index in range(len(self.examples))
+            if self._nothing_to_explain(index) is None
+        ]
+
+    def _asked(self, explainer: BlackBoxExplainer, index: int) -> Encoding:
+        """An example in the features that an explainer scores."""
+        if explainer.feature in (None, self.settings.feature):
+            return self.encodings[index]
+        return self.model.encode(self.examples[index], explainer.feature)
+
     def _converse(self, name: str, explainer: BlackBoxExplainer, index: int, draw: _Draw, draws: int) -> None:
         """Start the conversation of a black-box explainer about an example."""
-        encoding = asked = self.encodings[index]
-        if explainer.feature is not None and explainer.feature != self.settings.feature:
-            if self._as_given:
-                reason = Undefined(
-                    f"it explains {explainer.feature}s, and this input is given in {self.settings.feature}s"
-                )
-                self._take(name, index, draw, draws, reason, explainer.signed, Cost())
-                return
-            asked = self.model.encode(self.examples[index], explainer.feature)
+        encoding, asked = self.encodings[index], self._asked(explainer, index)
+        if asked is not encoding and self._as_given:
+            reason = Undefined(f"it explains {explainer.feature}s, and this input is given in {self.settings.feature}s")
+            self._take(name, index, draw, draws, reason, explainer.signed, Cost())
+            return
 
         def finish(outcome: Outcome) -> None:
             found = outcome.result if outcome.error is None else outcome.error
             if asked is not encoding:
                 found = _regrouped(found, asked, encoding)
-            self._take(name, index, draw, draws, found, explainer.signed, outcome.cost)
+            cost = Cost.unknown() if explainer.precomputed else outcome.cost
+            self._take(name, index, draw, draws, found, explainer.signed, cost)
 
         run_wide = self.perturbations[draw.perturbation or next(iter(self.perturbations))]
         case = replace(self._case(index, name, draw.number, objective=draw.objective), features=asked.features)

@@ -99,9 +99,8 @@ def _composer(config_name: str, arguments: Sequence[str]) -> Iterator[tuple[Hydr
     """Hydra over Assay's configuration, and overrides that have been checked."""
     overrides = [_own_perturbation(_model_by_path(argument)) for argument in arguments]
     for group, suite in SUITES.items():
-        ConfigStore.instance().store(
-            group=group, name=suite, node={"defaults": registry.names(group)}, package="_global_", provider="assay"
-        )
+        members = {"defaults": registry.names_with_defaults(group)}
+        ConfigStore.instance().store(group=group, name=suite, node=members, package="_global_", provider="assay")
     with initialize_config_module("assay.conf", job_name="assay", version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None

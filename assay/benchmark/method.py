@@ -11,7 +11,7 @@ import numpy as np
 from assay.benchmark import scoring
 from assay.benchmark.engine import Engine, Outcome
 from assay.benchmark.evaluation import Evaluation, Settings
-from assay.benchmark.preparation import Background, prepare
+from assay.benchmark.preparation import EXAMPLES_AT_ONCE, Background, prepare
 from assay.benchmark.records import Record, Records
 from assay.classifier import Classifier
 from assay.conversation import Answer, Attribution, Conversation, Keep
@@ -21,9 +21,6 @@ from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import Method, MethodMetric, undefined
 from assay.perturbation import Perturbation
-
-# As many examples are explained over one engine, whose answers are kept in memory, as in a shard of a run.
-EXAMPLES_AT_ONCE = 64
 
 
 class MethodAtWork(Method):
@@ -84,6 +81,10 @@ class MethodAtWork(Method):
         seed: int | None = None,
     ) -> list[Attribution | Undefined]:
         """Explain again, in one respect otherwise; see `Method.explain`."""
+        given = self.examples if examples is None else examples
+        if self._explainer.precomputed:
+            reason = "its attributions are precomputed, so it cannot be asked about another text, model or seed"
+            return [Undefined(reason)] * len(given)
         asked = self.model if model is None else model
         drawn_from = self.seed if seed is None else seed
         explainer = self._explainer
@@ -97,7 +98,6 @@ class MethodAtWork(Method):
             # Another model, or another input, may have another runner-up: the question must stay the run's.
             wanted, foils = self._targets, self._foils
         settings = replace(self._settings, seed=drawn_from, target="predicted")
-        given = self.examples if examples is None else examples
         found: list[Attribution | Undefined] = []
         for first in range(0, len(given), EXAMPLES_AT_ONCE):
             part = slice(first, first + EXAMPLES_AT_ONCE)

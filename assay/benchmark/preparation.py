@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay import registry
+from assay.benchmark.evaluation import Evaluation, Settings
 from assay.classifier import Classifier
+from assay.conversation import Case
 from assay.errors import AssayError
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer
+from assay.explainers.precomputed import Precomputed
 from assay.infilling import loaded
 from assay.metrics.base import MethodMetric, Metric
 from assay.metrics.retraining import Retraining
@@ -18,6 +21,8 @@ from assay.perturbation import Perturbation
 from assay.prompted import PromptedClassifier
 from assay.tasks import Task
 
+# As many examples share an engine, whose answers are kept in memory, as in a shard of a run.
+EXAMPLES_AT_ONCE = 64
 Background = Callable[[int], Sequence[Example]]  # how many -> as many examples of the task's train split
 
 
@@ -27,13 +32,14 @@ def undefined_for(path: str, names: Sequence[str]) -> dict[str, str]:
     Args:
         path: a local folder or a hub id, of a classifier or of a causal language model, which is given a stand-in
             prompt: what is defined for it does not hang on the prompt.
-        names: names of explainers.
+        names: names of explainers; one that has no defaults is left out.
 
     Raises:
         AssayError: no such model.
     """
     model = _load(path)
-    return check({name: registry.build("explainer", name) for name in names}, model)
+    built = {name for name in names if name in registry.names_with_defaults("explainer")}
+    return check({name: registry.build("explainer", name) for name in sorted(built)}, model)
 
 
 def _load(path: str) -> Classifier:
@@ -94,6 +100,49 @@ def prepare(
         explainer.prepare(model, seen(explainer))
 
 
+def check_given(
+    explainers: Mapping[str, Explainer],
+    model: Classifier,
+    examples: Sequence[Example],
+    perturbations: Mapping[str, Perturbation],
+    settings: Settings,
+    tokens_per_batch: int | None = None,
+) -> None:
+    """See that precomputed attributions are there for all examples, over their features and the class explained.
+
+    It asks the model for its prediction of each example, and nothing if no explainer is precomputed.
+
+    Args:
+        explainers: by name.
+        model: the classifier, for which the explainers have been prepared.
+        examples: with labels in the order of the model's classes.
+        perturbations: by name.
+        settings: those of the run.
+        tokens_per_batch: the engine's budget.
+
+    Raises:
+        AssayError: some are not.
+    """
+    given = {
+        name: explainer
+        for name, explainer in explainers.items()
+        if explainer.precomputed and isinstance(explainer, BlackBoxExplainer)
+    }
+    if not given:
+        return
+    cases: dict[str, list[Case]] = {name: [] for name in given}
+    for first in range(0, len(examples), EXAMPLES_AT_ONCE):
+        part = examples[first : first + EXAMPLES_AT_ONCE]
+        evaluation = Evaluation(model, part, {}, perturbations, settings, tokens_per_batch)
+        for name, explainer in given.items():
+            cases[name] += evaluation.cases(name, explainer)
+    for name, explainer in given.items():
+        try:
+            explainer.check_cases(cases[name])
+        except AssayError as error:
+            raise AssayError(f"{name}: {error}") from error
+
+
 def own_perturbations(explainers: Mapping[str, object]) -> dict[str, Perturbation]:
     """The perturbations that explainers have of their own, by the explainer's name."""
     return {
@@ -127,6 +176,8 @@ def identify(
         if name in members and members[name].background:
             content["background_fingerprint"] = fingerprint(members[name].background)
         member = members.get(name)
+        if isinstance(member, Precomputed):
+            content["attributions_fingerprint"] = member.fingerprint
         if isinstance(member, Retraining) and member.base is not None:
             content["base_fingerprint"] = member.base_fingerprint
         if content.get("masked_lm") is not None:

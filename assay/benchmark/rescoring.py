@@ -415,7 +415,13 @@ def _is_defined(metric: Metric, cell: Cell) -> bool:
 
 def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without what was added to them as part of an identity."""
-    added = ("source", "background_fingerprint", "masked_lm_fingerprint", "perturbation")
+    added = (
+        "source",
+        "background_fingerprint",
+        "masked_lm_fingerprint",
+        "attributions_fingerprint",
+        "perturbation",
+    )
     return {name: value for name, value in content.items() if name not in added}
 
 

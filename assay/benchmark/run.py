@@ -130,6 +130,14 @@ def run(config: DictConfig) -> list[Cell]:
         partial(_background, job),
         job.settings.seed,
     )
+    preparation.check_given(
+        {name: job.explainers[name] for name in missing},
+        model,
+        examples,
+        job.perturbations,
+        job.settings,
+        job.content["tokens_per_batch"],
+    )
     accuracy = _accuracy(model, examples, job)
     note = check_accuracy(accuracy, task.majority, match, job.content["allow_low_accuracy"])
     if note:
@@ -173,6 +181,8 @@ def check(config: DictConfig) -> Job:
         key = getattr(error, "full_key", None)
         if key == "model.path":
             raise AssayError("No model is named. Set model.path to a local folder or a hub id.") from error
+        if str(key).startswith("explainers."):
+            raise AssayError(f"{key} must be given, as {key}=VALUE.") from error
         raise AssayError(f"The configuration is incomplete: {str(error).splitlines()[0]}") from error
     assert isinstance(container, dict)
     content: dict[str, Any] = {str(key): value for key, value in container.items()}

@@ -86,17 +86,17 @@ def _tables(cells: Sequence[Cell], perturbation: str, scores: pd.DataFrame, skil
         for heading, found in skilled.items()
     }
     spent = [by_key[row["key"]][0].meta["cost"] for row in rows]
-    of_skills["rows"] = [Text(f"{cost['forward_rows'] + cost['backward_rows']:,.0f}") for cost in spent]
-    of_skills["seconds"] = [Text(f"{cost['seconds']:.3f}") for cost in spent]
+    of_skills["rows"] = [_amount(cost["forward_rows"] + cost["backward_rows"], ",.0f") for cost in spent]
+    of_skills["seconds"] = [_amount(cost["seconds"], ".3f") for cost in spent]
     protocol, examples = cells[0].protocol, cells[0].meta["counts"]["examples"]
     many = f"{examples} example{'s' if examples != 1 else ''}"
     title = f"{protocol['task']['name']} × {protocol['model']['name']}, {many}, hidden by {perturbation}"
     counts = {_heading(one): [row["undefined"] if row else 0 for row in found] for one, found in own.items()}
     return [
         Text(f"\n{_printable(title)}", style="bold"),
-        *_wrapped(labels, of_scores, len(methods)),
+        *wrapped(labels, of_scores, len(methods)),
         Text("\nSkill and cost", style="bold"),
-        *_wrapped(labels, of_skills, len(methods)),
+        *wrapped(labels, of_skills, len(methods)),
         *_undefined(labels, counts),
         *_reasons([by_key[row["key"]][0] for row in rows], perturbation, list(directions)),
         Text(_legend(shown, skills), style="dim"),
@@ -113,7 +113,7 @@ def _undefined(labels: Sequence[Text], counts: Mapping[str, Sequence[int]]) -> l
     }
     if not columns:
         return []
-    tables = _wrapped([labels[place] for place in concerned], columns, len(concerned))
+    tables = wrapped([labels[place] for place in concerned], columns, len(concerned))
     return [Text("\nUndefined: examples without a value", style="bold"), *tables]
 
 
@@ -133,15 +133,17 @@ def _reasons(cells: Sequence[Cell], perturbation: str, measures: Sequence[str]) 
     return [Text(f"- {line}", style="dim") for line in lines]
 
 
-def _wrapped(labels: Sequence[Text], columns: Mapping[str, Sequence[Text]], methods: int) -> list[Table]:
-    """The columns, by heading, beside the explainers' names, in as many tables as the width makes of them.
+def wrapped(
+    labels: Sequence[Text], columns: Mapping[str, Sequence[Text]], methods: int, first: str = "explainer"
+) -> list[Table]:
+    """The columns, by heading, beside the names of the rows, in as many tables as the width makes of them.
 
-    The first `methods` rows are methods, the others controls.
+    The first `methods` rows are methods, the others controls. `first` is the heading of the names.
     """
     from rich import box
     from rich.cells import cell_len
 
-    name_width = min(max([12, *(cell_len(label.plain) for label in labels)]), _NAME)
+    name_width = min(max([len(first), *(cell_len(label.plain) for label in labels)]), _NAME)
     parts: list[list[str]] = []
     room = 0
     for heading, texts in columns.items():
@@ -154,9 +156,9 @@ def _wrapped(labels: Sequence[Text], columns: Mapping[str, Sequence[Text]], meth
     tables = []
     for part in parts:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold", show_edge=False)
-        table.add_column("explainer", no_wrap=True, min_width=name_width, max_width=name_width)
+        table.add_column(first, no_wrap=True, min_width=name_width, max_width=name_width)
         for heading in part:
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(Text(heading), justify="right", no_wrap=True)
         for place, label in enumerate(labels):
             own = [columns[heading][place] for heading in part]
             table.add_row(
@@ -200,6 +202,11 @@ def _score(row: Mapping[Any, Any] | None, mean: str, low: str, high: str, digits
         width = f"{half:.{digits}f}"
         text += f" ±{width[1:] if width.startswith('0.') else width}"
     return Text(f"{text}{'*' if row['leading'] else ' '}", style="bold" if row["leading"] else "")
+
+
+def _amount(value: float, spec: str) -> Text:
+    """A cost; what was made elsewhere has none that is known."""
+    return Text(format(value, spec) if math.isfinite(value) else _MISSING.strip())
 
 
 def _printable(text: str) -> str:

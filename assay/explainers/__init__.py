@@ -10,4 +10,5 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "Surrogate": ("surrogate", "shapley", "anchors"),
     "Decomposition": ("decomposition", "vector_decomposition"),
     "Attention": ("attention",),
+    "From files": ("precomputed",),
 }

@@ -31,12 +31,15 @@ class Explainer(ABC):  # noqa: B024 (the two kinds below say what a method must 
             an objective, and finds that in `case.objective`.
         repeats: how many attributions to draw for each example; a metric's score is the mean over them.
         background: how many examples of the task's train split it wants to see in `prepare`.
+        precomputed: whether its attributions were made beforehand: their cost is unknown, and it cannot be asked about
+            another text, model or seed.
     """
 
     signed: bool = True
     searches: ClassVar[bool] = False
     repeats: int = 1
     background: int = 0
+    precomputed: ClassVar[bool] = False
 
     def check(self, model: Classifier) -> None:  # noqa: B027 (most methods suit every model)
         """Find out, before any work, whether the method is defined for a model.
@@ -69,11 +72,21 @@ class BlackBoxExplainer(Explainer):
 
     perturbation: Perturbation | None = None
     asks: ClassVar[bool] = True
-    feature: ClassVar[FeatureUnit | None] = None
+    feature: FeatureUnit | None = None
 
     @abstractmethod
     def converse(self, case: Case) -> Conversation[NDArray[np.floating] | Explanation]:
         """Ask about inputs with features hidden; return one score for each feature, [n]."""
+
+    def check_cases(self, cases: Sequence[Case]) -> None:
+        """Find out, before any work, whether the method can explain the cases of a run; asked if it is `precomputed`.
+
+        Args:
+            cases: all that `converse` will be handed.
+
+        Raises:
+            AssayError: it cannot; the message says which it cannot, and what would be right.
+        """
 
 
 class WhiteBoxExplainer(Explainer):

@@ -31,7 +31,7 @@ class ModelCost(Metric):
 
     def converse(self, case: Case) -> Conversation[Scores]:
         """Ask nothing of the model."""
-        if case.cost is None:
+        if case.cost is None or not case.cost.known:
             raise Undefined("the attribution was not made here, so its cost is unknown")
         yield np.empty((0, case.n), dtype=np.bool_)
         return Scores(dict(vars(case.cost)))

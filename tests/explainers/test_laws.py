@@ -51,7 +51,8 @@ def build(row):
 
 
 def test_every_explainer_has_a_row():
-    assert [row.name for row in sorted(ROWS, key=lambda row: row.name)] == registry.names("explainer")
+    # What has no defaults answers from a file, and the laws are about what is asked.
+    assert [row.name for row in sorted(ROWS, key=lambda row: row.name)] == registry.names_with_defaults("explainer")
 
 
 @every_explainer
