@@ -7,7 +7,8 @@ from typing import Any
 
 from assay.benchmark import own_perturbation
 from assay.benchmark.evaluation import Settings
-from assay.benchmark.store import SCHEMA_VERSION, digest
+from assay.benchmark.migrations import SCHEMA_VERSION
+from assay.benchmark.store import digest
 from assay.classifier import Classifier
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric

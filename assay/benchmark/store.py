@@ -30,6 +30,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.benchmark.migrations import completed, migrated
 from assay.benchmark.records import Record, Records
 from assay.conversation import Cost
 from assay.errors import AssayError
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-SCHEMA_VERSION = 3
 TABLES = tuple(table.name for table in fields(Records))
 
 
@@ -65,8 +65,13 @@ class Cell:
 
     @classmethod
     def read(cls, path: Path) -> Cell:
-        """The finished cell in a folder."""
-        return cls(path, json.loads((path / "cell.json").read_text("utf-8")))
+        """The finished cell in a folder.
+
+        Raises:
+            AssayError: it was written by a newer version of Assay.
+        """
+        place = path / "cell.json"
+        return cls(path, migrated(json.loads(place.read_text("utf-8")), place))
 
     @property
     def key(self) -> str:
@@ -86,17 +91,18 @@ class Cell:
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables `examples`, `attributions`, `scores`, `curves` and `answers`."""
-        import pyarrow.parquet as pq
-
-        frame: pd.DataFrame = pq.read_table(self.path / f"{name}.parquet").to_pandas()
+        frame: pd.DataFrame = self._read(name).to_pandas()
         return frame
 
     def rows(self, name: str) -> list[Record]:
         """One of the tables, row by row."""
+        rows: list[Record] = self._read(name).to_pylist()
+        return rows
+
+    def _read(self, name: str) -> pa.Table:
         import pyarrow.parquet as pq
 
-        rows: list[Record] = pq.read_table(self.path / f"{name}.parquet").to_pylist()
-        return rows
+        return completed(pq.read_table(self.path / f"{name}.parquet"), table_schema(name))
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -149,7 +155,7 @@ class Store:
         """All finished cells, undamaged or not, by path.
 
         Raises:
-            AssayError: there is no such folder, or a cell.json is damaged or of an unknown schema.
+            AssayError: there is no such folder, or a cell.json is damaged or of a newer schema.
         """
         if not self.root.is_dir():
             raise AssayError(f"There is no results folder {str(self.root)!r}.")
@@ -158,13 +164,9 @@ class Store:
         tasks = [folder for folder in self.root.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
         for path in sorted(path for folder in tasks for path in folder.glob("*/*/cell.json")):
             try:
-                meta = json.loads(path.read_text("utf-8"))
-                schema = meta["schema"]
-            except (ValueError, KeyError, TypeError) as error:
+                found.append(Cell.read(path.parent))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise AssayError(f"{path} is damaged: {error}. Run the same command again to recompute it.") from error
-            if schema != SCHEMA_VERSION:
-                raise AssayError(f"{path} has schema {schema}; this version of Assay reads schema {SCHEMA_VERSION}.")
-            found.append(Cell(path.parent, meta))
         return found
 
     def checked_cells(self) -> list[Cell]:
@@ -344,7 +346,8 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name).lstrip(".") or "_"
 
 
-def _schema(name: str) -> pa.Schema:
+def table_schema(name: str) -> pa.Schema:
+    """The columns of one of the tables."""
     import pyarrow as pa
 
     text, number, count = pa.string(), pa.float64(), pa.int64()
@@ -408,7 +411,7 @@ def _write_tables(folder: Path, records: Records) -> None:
     import pyarrow.parquet as pq
 
     for name in TABLES:
-        table = pa.Table.from_pylist(getattr(records, name), schema=_schema(name))
+        table = pa.Table.from_pylist(getattr(records, name), schema=table_schema(name))
         pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 
 
@@ -416,9 +419,9 @@ def _join(shards: Sequence[Path], folder: Path, name: str) -> None:
     """One table of many, a shard at a time, so that memory does not grow with their number."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(folder / f"{name}.parquet", _schema(name), compression="zstd") as writer:
+    with pq.ParquetWriter(folder / f"{name}.parquet", table_schema(name), compression="zstd") as writer:
         for shard in shards:
-            writer.write_table(pq.read_table(shard, schema=_schema(name)))
+            writer.write_table(pq.read_table(shard, schema=table_schema(name)))
 
 
 def _described(folder: Path) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.records import Records
-from assay.benchmark.store import SCHEMA_VERSION, TABLES, Cell, Damaged, Store, digest, slug, verify
+from assay.benchmark.store import TABLES, Cell, Damaged, Store, digest, slug, verify
 from assay.errors import AssayError
 from tests.leaderboard.synthetic import protocol
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.records import Records
-from assay.benchmark.store import SCHEMA_VERSION, Cell, Store, digest
+from assay.benchmark.store import Cell, Store, digest
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 METHODS: dict[str, float] = {
