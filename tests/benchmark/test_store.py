@@ -205,11 +205,11 @@ def test_a_damaged_shard_is_found(store: Store) -> None:
 def test_two_writers_of_one_cell_leave_one_whole_cell(store: Store) -> None:
     other = Store(store.root)
     with store._whole(store.cell_path(meta())) as mine:
-        (mine / "cell.json").write_text(json.dumps({"who": "mine"}))
+        (mine / "cell.json").write_text(json.dumps({"schema": SCHEMA_VERSION, "who": "mine"}))
         with other._whole(other.cell_path(meta())) as theirs:
-            (theirs / "cell.json").write_text(json.dumps({"who": "theirs"}))
+            (theirs / "cell.json").write_text(json.dumps({"schema": SCHEMA_VERSION, "who": "theirs"}))
     verify(store.cell_path(meta()))
-    assert Cell.read(store.cell_path(meta())).meta == {"who": "mine"}
+    assert Cell.read(store.cell_path(meta())).meta == {"schema": SCHEMA_VERSION, "who": "mine"}
     assert left_over(store) == []
 
 
