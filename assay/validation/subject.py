@@ -63,7 +63,7 @@ def load_subject(target: str, settings: Mapping[str, Any]) -> Subject:
         AssayError: there is no such module, attribute or path; the module cannot be imported (the message holds the
             traceback); it is no explainer (the message lists all that is missing); a setting that it refuses.
     """
-    if os.path.exists(target):
+    if os.path.exists(target) and not target.endswith(".py"):
         path = Path(target)
         content = {"_target_": _PRECOMPUTED, "path": str(path), **settings}
         subject = Subject(_name(path.stem if path.is_file() else path.resolve().name), "attributions", content)
