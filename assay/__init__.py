@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from assay.errors import AssayError
     from assay.example import Example
     from assay.tasks import load_task
+    from assay.validation.contract import check_explainer
 
 __all__ = [
     "AssayError",
@@ -24,6 +25,7 @@ __all__ = [
     "Classifier",
     "Example",
     "Feature",
+    "check_explainer",
     "evaluate",
     "explain",
     "load_task",
@@ -36,6 +38,7 @@ _HOMES = {
     "Classifier": "assay.classifier",
     "Example": "assay.example",
     "Feature": "assay.conversation",
+    "check_explainer": "assay.validation.contract",
     "evaluate": "assay.api",
     "explain": "assay.api",
     "load_task": "assay.tasks",

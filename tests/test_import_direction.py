@@ -1,4 +1,4 @@
-"""Imports point one way: leaderboard → benchmark → explainers, metrics and tasks, which do not know each other."""
+"""Imports point one way: leaderboard and validation → benchmark → explainers, metrics and tasks, which do not know each other."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ BELOW: dict[str, set[str]] = {
     "tasks": set(),
     "benchmark": {"explainers", "metrics", "tasks"},
     "leaderboard": {"benchmark", "explainers", "metrics", "tasks"},
+    "validation": {"benchmark", "explainers", "metrics", "tasks"},
 }
 # What stands above the rooms although it lies at the root: what a user calls.
 DOORS = {"__init__", "api", "command_line", "training", "training_data", "base_models"}
