@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from assay import registry
@@ -24,11 +23,12 @@ from assay.benchmark.progress import say
 from assay.benchmark.protocol import PROTOCOL_VERSION, make_meta
 from assay.benchmark.records import Record, Records
 from assay.benchmark.store import Cell, Store
-from assay.classifier import Classifier, transform
-from assay.conversation import Answer, Attribution, Case, Conversation, Cost, Feature, Keep, Soften
+from assay.benchmark.stored_answers import StoredAnswers, Unanswered, attribution_of, cost_of
+from assay.classifier import Classifier
+from assay.conversation import Attribution, Cost
 from assay.errors import AssayError, Undefined
 from assay.explainers.base import Explainer
-from assay.metrics.base import Metric, Scores, undefined
+from assay.metrics.base import Metric
 from assay.perturbation import Perturbation
 
 _SHARD = 64
@@ -149,10 +149,6 @@ class _Wanted:
         return bool(before.get(perturbation) == self.protocol["perturbations"][perturbation])
 
 
-class _Unanswered(Exception):
-    """A metric asked for something that is not stored; the message says which."""
-
-
 class _Rescoring:
     """The cells of one protocol, judged by another."""
 
@@ -179,7 +175,7 @@ class _Rescoring:
             old = [self.wanted.old[place] for place in missing]
             try:
                 records = [self._from_answers(cell) for cell in old]
-            except _Unanswered as reason:
+            except Unanswered as reason:
                 say(f"The model is needed: {reason}.")
                 records = self._from_model(old)
             for place, cell, found_there in zip(missing, old, records, strict=True):
@@ -197,8 +193,8 @@ class _Rescoring:
         return {**meta, "explainer": dict(about), **known}
 
     @cached_property
-    def _answers(self) -> dict[tuple[str, str, bytes], list[float]]:
-        """What the model said, by perturbation, example and keep-mask."""
+    def _stored(self) -> StoredAnswers:
+        """What the model said, wherever it is stored."""
         answers = {}
         asked = _asked(self.wanted.old[0])
         hiding = self.wanted.protocol["perturbations"]
@@ -208,13 +204,13 @@ class _Rescoring:
                 for row in cell.rows("answers"):
                     if row["perturbation"] in same:
                         answers[row["perturbation"], row["example"], row["keep"]] = row["logits"]
-        return answers
+        return StoredAnswers(answers, self.settings, self.labels)
 
     def _from_answers(self, cell: Cell) -> Records:
         """All scores of a cell, without the model.
 
         Raises:
-            _Unanswered: something is not stored.
+            Unanswered: something is not stored.
         """
         drawn: dict[str, list[Record]] = {}
         for row in cell.rows("attributions"):
@@ -235,70 +231,14 @@ class _Rescoring:
                         if judge.objective(max(1, len(example["features"]))) is None:
                             continue
                         if not self.wanted.kept(metric, perturbation):
-                            raise _Unanswered(f"the oracle has not searched for {metric} under {perturbation} yet")
+                            raise Unanswered(f"the oracle has not searched for {metric} under {perturbation} yet")
                         draws = [row for row in draws if (row["metric"], row["perturbation"]) == (metric, perturbation)]
                     scores = {
-                        row["draw"]: self._judged(judge, metric, perturbation, example, row, len(draws))
+                        row["draw"]: self._stored.judged(judge, metric, perturbation, example, row, len(draws))
                         for row in draws
                     }
                     scoring.add_scores(records, here, judge, scores)
         return records
-
-    def _judged(
-        self, judge: Metric, metric: str, perturbation: str, example: Record, row: Record, draws: int
-    ) -> Scores:
-        if row["scores"] is None:
-            return undefined(judge, f"no attribution: {row['reason']}")
-        attribution = _attribution(example, row)
-        case = Case(
-            id=example["example"],
-            features=attribution.features,
-            target=example["target"],
-            rng=scoring.random_numbers(self.settings.seed, example["example"], metric, row["draw"]),
-            attribution=attribution,
-            ranking=scoring.ranking(attribution, self.settings.seed, example["example"], row["draw"]),
-            rationale=_optional(example["rationale"], np.bool_),
-            highlights=_optional(example["highlights"], np.float64),
-            cost=_cost(example, draws),
-            output=self.settings.output,
-            foil=self._foil(example),
-            label=example["label"],
-        )
-        try:
-            result = self._answered(judge.converse(case), perturbation, case, metric)
-        except _Unanswered:
-            raise
-        except Exception as error:
-            return scoring.scores_of(judge, None, error)
-        return scoring.scores_of(judge, result, None)
-
-    def _answered(self, talk: Conversation[Scores], perturbation: str, case: Case, metric: str) -> Scores:
-        answer: Answer | None = None
-        while True:
-            try:
-                asked = next(talk) if answer is None else talk.send(answer)
-            except StopIteration as end:
-                result: Scores = end.value
-                return result
-            answer = self._look_up(asked, perturbation, case, metric)
-
-    def _look_up(self, asked: Keep | Soften, perturbation: str, case: Case, metric: str) -> Answer:
-        if isinstance(asked, Soften):
-            raise _Unanswered(f"{metric} asks about embeddings that are hidden in part, which are not stored")
-        logits = [self._answers.get((perturbation, case.id, bits.tobytes())) for bits in np.packbits(asked, axis=1)]
-        known = [one for one in logits if one is not None]
-        if len(known) < len(logits):
-            raise _Unanswered(f"{metric} asks about inputs under {perturbation} that have no stored answer")
-        table = torch.tensor(known, dtype=torch.float32).reshape(len(known), len(self.labels))
-        outputs = transform(table.double(), self.settings.output)
-        if case.foil is not None:
-            outputs = outputs - outputs[:, [case.foil]]
-        found: Answer = outputs.float().numpy()
-        return found
-
-    def _foil(self, example: Record) -> int | None:
-        logits = np.array(example["logits"], dtype=np.float32)
-        return scoring.foil(self.settings.contrast, logits, example["target"], self.labels)
 
     def _from_model(self, cells: Sequence[Cell]) -> list[Records]:
         """All scores of some cells, asking the model for what is not stored."""
@@ -343,7 +283,7 @@ class _Rescoring:
     def _remember(self, evaluation: Evaluation) -> None:
         """Hand the engine the answers that are stored, so that the model is not asked for them again."""
         by_place: dict[tuple[str, str], list[tuple[bytes, list[float]]]] = {}
-        for (name, example, bits), values in self._answers.items():
+        for (name, example, bits), values in self._stored.logits.items():
             by_place.setdefault((name, example), []).append((bits, values))
         for encoding in evaluation.encodings:
             for name, perturbation in self.wanted.perturbations.items():
@@ -375,34 +315,17 @@ class _Drawn:
         rows, about = self.attributions[example], self.examples[example]
         return [
             (
-                Undefined(row["reason"]) if row["scores"] is None else _attribution(about, row),
-                _cost(about, len(rows)),
+                Undefined(row["reason"]) if row["scores"] is None else attribution_of(about, row),
+                cost_of(about, len(rows)),
             )
             for row in rows
         ]
-
-
-def _attribution(example: Record, row: Record) -> Attribution:
-    features = tuple(
-        Feature(*key) for key in zip(example["features"], example["segments"], example["positions"], strict=True)
-    )
-    report = json.loads(row["report"] or "{}")
-    return Attribution(features, np.array(row["scores"]), example["target"], row["signed"], report)
-
-
-def _cost(example: Record, draws: int) -> Cost:
-    """What one of the draws cost, all having cost the same."""
-    return Cost(**{name: example[name] / draws for name in vars(Cost())})
 
 
 def _asked(cell: Cell) -> list[Any]:
     """What an answer hangs on beside the perturbation: the examples, the model, and what a keep-mask is about."""
     model = {name: value for name, value in cell.protocol["model"].items() if name != "hidden_token"}
     return [cell.protocol["task"]["fingerprint"], model, cell.protocol["feature"]]
-
-
-def _optional(values: Any, kind: type[np.generic]) -> NDArray[Any] | None:
-    return None if values is None else np.array(values, dtype=kind)
 
 
 def _is_defined(metric: Metric, cell: Cell) -> bool:
