@@ -1,4 +1,4 @@
-"""Imports point one way: leaderboard and validation → benchmark → explainers, metrics and tasks, which do not know each other."""
+"""Imports point one way: leaderboard, validation → benchmark → explainers, metrics, tasks, which share no import."""
 
 from __future__ import annotations
 
