@@ -282,7 +282,7 @@ class _Rescoring:
 
     def _remember(self, evaluation: Evaluation) -> None:
         """Hand the engine the answers that are stored, so that the model is not asked for them again."""
-        by_place: dict[tuple[str, str], list[tuple[bytes, list[float]]]] = {}
+        by_place: dict[tuple[str, str], list[tuple[bytes, Sequence[float]]]] = {}
         for (name, example, bits), values in self._stored.logits.items():
             by_place.setdefault((name, example), []).append((bits, values))
         for encoding in evaluation.encodings:
