@@ -515,9 +515,10 @@ def differences(values: Floats, names: Sequence[str], flips: int = FLIPS) -> pd.
     for test, p_values in tests.items():
         corrected[test] = p_values
         for short, method in (("holm", "holm"), ("bh", "fdr_bh")):
-            adjusted = np.full(len(p_values), np.nan)
+            adjusted = p_values.copy()
             given = np.isfinite(p_values)
-            if given.any():
+            # A single one needs no correction, and statsmodels collects garbage in every call, which takes a while.
+            if given.sum() > 1:
                 adjusted[given] = multipletests(p_values[given], method=method)[1]
             corrected[f"{test}_{short}"] = adjusted
     return pd.DataFrame(
