@@ -304,7 +304,7 @@ class Store:
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            sums = {file.name: _checksum(file) for file in sorted(temporary.iterdir())}
+            sums = {file.name: checksum(file) for file in sorted(temporary.iterdir())}
             _write_json(temporary / "checksums.json", sums)
             # Another process may write the same at the same time, or drop the folder that this goes into.
             while temporary.exists():
@@ -335,7 +335,7 @@ def verify(path: Path) -> None:
         if not sums:
             raise Damaged(f"{path / 'checksums.json'} names no file")
         for name, expected in sums.items():
-            if _checksum(path / name) != expected:
+            if checksum(path / name) != expected:
                 raise Damaged(f"{path / name} is not what was written")
     except (OSError, ValueError, AttributeError) as error:
         raise Damaged(f"{path} is damaged: {error}") from error
@@ -447,7 +447,8 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, default=list) + "\n", "utf-8")
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
