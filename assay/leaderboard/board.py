@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.benchmark.store import Cell
 from assay.benchmark.summary import CONTROLS, overall, summarise
+from assay.leaderboard.probes import shared, shared_by_any
 from assay.leaderboard.protocols import differences, distinct_names
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Board:
         protocol: all that it fixes.
         cells: one for each explainer, by name.
         names: of the cells, told apart by their settings where two explainers share a name.
-        scores: as `summarise` gives them, with the column `name`.
-        skills: as `overall` gives them, with the column `name`.
+        scores: as `summarise` gives them, with the columns `name` and `shares_probe` (see `assay.leaderboard.probes`).
+        skills: as `overall` gives them, with the same columns.
         differences: from the other boards of the same task and model: by dotted path, the values on each of
             `siblings`; empty if there is no other.
         siblings: the keys of the boards of the same task and model, this one's included.
@@ -105,11 +106,16 @@ def make_board(group: Sequence[Cell], siblings: Sequence[Mapping[str, Any]]) -> 
     """
     cells = sorted(group, key=lambda cell: (cell.explainer, cell.key))
     names = distinct_names([cell.meta["explainer"] for cell in cells])
-    by_key = {cell.key: name for name, cell in zip(names, cells, strict=True)}
+    named = {cell.key: (name, cell) for name, cell in zip(names, cells, strict=True)}
     scores, skills = summarise(cells), overall(cells)
-    for frame in (scores, skills):
-        if len(frame):
-            frame["name"] = frame["key"].map(by_key)
+    if len(scores):
+        places = scores[["key", "metric", "perturbation"]].itertuples(index=False, name=None)
+        scores["name"] = [named[key][0] for key in scores["key"]]
+        scores["shares_probe"] = [shared(named[key][1], *place) for key, *place in places]
+    if len(skills):
+        wanted = skills[["key", "measures", "perturbation"]].itertuples(index=False, name=None)
+        skills["name"] = [named[key][0] for key in skills["key"]]
+        skills["shares_probe"] = [shared_by_any(named[key][1], *place) for key, *place in wanted]
     return Board(
         str(cells[0].meta["protocol_key"]),
         cells[0].protocol,

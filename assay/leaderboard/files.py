@@ -37,6 +37,7 @@ COLUMNS = (
     "rank_low",
     "rank_high",
     "group",
+    "shares_probe",
     *COSTS,
 )
 

@@ -55,6 +55,11 @@ class Entry:
         control: whether it is the floor or the ceiling.
         mean_skill: what the leaderboard ranks by; its `score` and `skill` are the same.
         scores: by measure.
+        shares_probe: what it asks the model that a measure asks too, by measure; those with which it shares nothing
+            are left out.
+        settings: of the explainer; `_target_` is its class.
+        signed: whether the signs of its scores have a meaning.
+        explained_under: how it hides features itself; None for one that hides none.
         rows: passes through the model for an example, forward and backward; None where nobody knows.
         seconds: for an example.
     """
@@ -66,6 +71,10 @@ class Entry:
     control: bool
     mean_skill: Standing
     scores: Mapping[str, Standing]
+    shares_probe: Mapping[str, str]
+    settings: Mapping[str, Any]
+    signed: bool
+    explained_under: str | None
     rows: float | None
     seconds: float | None
 
@@ -188,6 +197,10 @@ def _entry(row: Mapping[Any, Any], cell: Cell, measures: Sequence[str], by_place
         is_control(cell),
         _standing({**row, "mean": np.nan, "ci_low": np.nan, "ci_high": np.nan, "undefined": 0}),
         {measure: _standing(found) for measure, found in own.items()},
+        {measure: str(found["shares_probe"]) for measure, found in own.items() if found["shares_probe"]},
+        cell.meta["explainer"]["settings"],
+        bool(cell.meta["explainer"]["signed"]),
+        cell.meta["explainer"].get("perturbation"),
         _finite(cost["forward_rows"] + cost["backward_rows"]),
         _finite(cost["seconds"]),
     )
