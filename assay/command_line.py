@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.errors import AssayError
 from assay.leaderboard.command_line import leaderboard
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 app = typer.Typer(
     help="Assay tests explanations of text classifiers: do they name what the model really used?",
@@ -107,6 +110,39 @@ def score(
     cells = [Cell.read(Path(path)) for report in reports for path in report.cells]
     if cells:
         console.print(terminal_table(cells))
+    raise typer.Exit(launch.exit_code(reports))
+
+
+@app.command()
+def view(
+    text: Annotated[str, typer.Argument(help="The text to explain.")],
+    overrides: Overrides = None,
+    pair: Annotated[str | None, typer.Option("--pair", help="The second text, for a model that reads two.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="A page to write beside what is printed.")] = None,
+) -> None:
+    """Explain one text by several methods, and show what each says of it."""
+    from assay.benchmark import launch
+    from assay.benchmark.progress import console
+    from assay.view.page import check_place, write
+    from assay.view.reading import View, check_text, read
+    from assay.view.terminal import terminal_view
+
+    texts = [text] if pair is None else [text, pair]
+    check_text(texts)
+    if html is not None:
+        check_place(html)
+    views: list[View] = []
+
+    def job(config: DictConfig) -> list[str]:
+        views.append(read(config, texts))
+        return []
+
+    reports = launch.launch("view", job, overrides or [], sweep=False)
+    for one in views:
+        console.print(terminal_view(one), soft_wrap=False)
+        if html is not None:
+            write(one, html)
+            typer.echo(f"Page: {html}")
     raise typer.Exit(launch.exit_code(reports))
 
 

@@ -14,10 +14,11 @@ BELOW: dict[str, set[str]] = {
     "tasks": set(),
     "benchmark": {"explainers", "metrics", "tasks"},
     "leaderboard": {"benchmark", "explainers", "metrics", "tasks"},
+    "view": {"benchmark", "explainers", "metrics", "tasks"},
     "validation": {"benchmark", "explainers", "metrics", "tasks"},
 }
 # What stands above the rooms although it lies at the root: what a user calls.
-DOORS = {"__init__", "api", "command_line", "training", "training_data", "base_models"}
+DOORS = {"__init__", "api", "command_line", "training", "training_data", "base_models", "figures"}
 
 
 def imported(path: Path) -> set[str]:
