@@ -280,8 +280,20 @@ class Evaluation:
             found = self._nothing_to_explain(index) or Explanation(attribution.scores, attribution.report)
             self._take(name, index, _Draw(0), 1, found, attribution.signed, None)
 
-    def add_draws(self, name: str, drawn: Sequence[Sequence[tuple[Attribution | Undefined, Cost]]]) -> None:
-        """Judge attributions of an earlier run, for each example one or several, each with what it cost."""
+    def add_draws(
+        self,
+        name: str,
+        drawn: Sequence[Sequence[tuple[Attribution | Undefined, Cost]]],
+        searched: Sequence[Sequence[tuple[int, str | None, str | None]]] | None = None,
+    ) -> None:
+        """Judge attributions of an earlier run.
+
+        Args:
+            name: under which the results are returned.
+            drawn: for each example one or several, each with what it cost.
+            searched: for each of them its number, and the metric and the perturbation that it was searched for and is
+                judged by alone; None where nothing was searched for.
+        """
         self._verdicts[name] = [_Verdict() for _ in self.examples]
         for index, draws in enumerate(drawn):
             for number, (given, cost) in enumerate(draws):
@@ -289,7 +301,8 @@ class Evaluation:
                 found: Any = self._nothing_to_explain(index) or given
                 if isinstance(found, Attribution):
                     found = Explanation(found.scores, found.report)
-                self._take(name, index, _Draw(number), len(draws), found, signed, cost)
+                draw = _Draw(number) if searched is None else _Draw(*searched[index][number])
+                self._take(name, index, draw, len(draws), found, signed, cost)
 
     def run(self) -> dict[str, Records]:
         """Let all conversations come to their end; the records of each explainer by its name."""
