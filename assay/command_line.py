@@ -146,6 +146,34 @@ def view(
     raise typer.Exit(launch.exit_code(reports))
 
 
+@app.command()
+def validate(
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="my_package.my_module:MyMethod, a function in place of a class, or a path of attributions."
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="method.NAME=VALUE for the method; and Hydra overrides of assay run, such as task=sst2 model=PATH, "
+            "where explainer=[...] names the baselines."
+        ),
+    ] = None,
+    sweep: Sweep = False,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder to write; by default validation/NAME.")] = None,
+    show_config: ShowConfig = False,
+) -> None:
+    """Put a method of your own to the test: its contract, planted truth, the baselines; with a verdict in words."""
+    from assay.validation import validate as validation
+
+    if show_config:
+        typer.echo(validation.show(method, overrides or []))
+        return
+    raise typer.Exit(validation.validate(method, overrides or [], sweep, out))
+
+
 @app.command("compare-protocols")
 def compare_protocols(
     results: Annotated[Path, typer.Argument(help="The results folder of assay run and assay score.")],

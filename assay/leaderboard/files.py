@@ -152,9 +152,9 @@ def _markdown_score(score: Score) -> str:
     return " ".join(part for part in (mean, score.score.interval, f"({score.note})" if score.note else "") if part)
 
 
-def escaped(text: str) -> str:
-    """Data inside Markdown: neither markup nor a new cell."""
-    harmless = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def escaped(text: str, limit: int = 200) -> str:
+    """Data inside Markdown: neither markup nor a new cell, clipped to `limit` characters."""
+    harmless = clean(text, limit).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{letter}" if letter in "\\`*_[]|#!~" else letter for letter in harmless)
 
 
