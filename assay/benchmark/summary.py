@@ -136,7 +136,8 @@ class Contest:
         perturbation: how features were hidden.
         metric: the measure, or `mean_skill`.
         better: 1 where larger values are better, -1 where smaller ones are.
-        names: of the methods; the controls only where they were asked for.
+        keys: of the methods' cells; the controls only where they were asked for.
+        names: of the methods.
         values: [examples, methods], what each example adds to the method's score; NaN where undefined.
     """
 
@@ -144,6 +145,7 @@ class Contest:
     perturbation: str
     metric: str
     better: float
+    keys: list[str]
     names: list[str]
     values: Floats
 
@@ -201,6 +203,7 @@ def contests(
             hidden_by,
             metric,
             better,
+            [cell.key for cell, *_ in group],
             told_apart([cell for cell, *_ in group]),
             _aligned([one[1:] for one in group]),
         )

@@ -24,7 +24,7 @@ from tests.leaderboard.synthetic import METHODS, protocol, write_cell
 
 def contest(values: Floats) -> Contest:
     names = [f"method_{place}" for place in range(values.shape[1])]
-    return Contest("key", "mask", "comprehensiveness", 1.0, names, values)
+    return Contest("key", "mask", "comprehensiveness", 1.0, names, names, values)
 
 
 @pytest.mark.parametrize(("effect", "examples"), [(0.2, 199), (0.5, 34), (0.8, 15)])
