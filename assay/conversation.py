@@ -13,7 +13,7 @@ import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from assay.encoding import Output
 
+LowPrecision = Literal["bfloat16", "float16"]
 Keep = NDArray[np.bool_]  # [queries, features]; True = the feature stays visible
 Answer = NDArray[np.float32]  # [queries, classes]; the classifier's output, in the order asked
 Vector = NDArray[np.float64]
@@ -46,7 +47,21 @@ class Soften:
     seed: int = 0
 
 
-Conversation = Generator[Keep | Soften, Answer, Result]
+@dataclass(frozen=True, eq=False)
+class Rough:
+    """A question whose answers may be rough, because what they lead to is measured again: for a search.
+
+    Attributes:
+        keep: [queries, n], the keep-masks.
+        dtype: the precision of the arithmetic. The answers are kept apart from all others, and are not stored.
+    """
+
+    keep: Keep
+    dtype: LowPrecision
+
+
+Question = Keep | Soften | Rough
+Conversation = Generator[Question, Answer, Result]
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay.checks import whole_number
-from assay.conversation import Answer, Keep, Objective, Vector
+from assay.conversation import Answer, Keep, LowPrecision, Objective, Question, Rough, Vector
+from assay.errors import near_matches
 
+_PRECISIONS = ("model", *get_args(LowPrecision))
 # 2^16 inputs for one example is where an exact search stops being one that anyone would wait for.
 _MOST_EXACT = 16
 
 Ranking = NDArray[np.intp]
+Precision = Literal["model"] | LowPrecision
 
 
 @dataclass(frozen=True)
@@ -34,43 +38,56 @@ class Search:
         exact_up_to: the most features for which the search is exact.
         width: how many beginnings of a ranking are followed; 1 is a greedy search.
         candidates: the most features that are tried from each of them; the first step tries all.
+        precision: of the arithmetic while it searches: the `model`'s own, or `bfloat16` or `float16`, which are faster
+            where a device has them and may overlook a better ranking. What is found is measured in the model's own.
 
     Raises:
-        ValueError: `exact_up_to` is below 0 or above 16, or `width` or `candidates` below 1.
+        ValueError: `exact_up_to` is below 0 or above 16, `width` or `candidates` below 1, or an unknown precision.
     """
 
     exact_up_to: int = 10
     width: int = 2
     candidates: int = 8
+    precision: Precision = "model"
 
     def __post_init__(self) -> None:
         whole_number("exact_up_to", self.exact_up_to, at_least=0, at_most=_MOST_EXACT)
         whole_number("width", self.width, at_least=1)
         whole_number("candidates", self.candidates, at_least=1)
+        if self.precision not in _PRECISIONS:
+            raise ValueError(f"unknown precision {self.precision!r}. {near_matches(str(self.precision), _PRECISIONS)}")
 
-    def best(self, objective: Objective, n: int, target: int) -> Generator[Keep, Answer, Ranking]:
+    def best(self, objective: Objective, n: int, target: int) -> Generator[Question, Answer, Ranking]:
         """Ask about the states that the search visits; return the best ranking that it found, [n]."""
-        states = _States(objective, target)
+        states = _States(objective, target, self.precision)
         if n <= self.exact_up_to:
             sums = yield from states.of_all_sets(n)
             return _best_chain(sums, n).ranking
         found = yield from _beam(states, objective, n, self)
         return found.ranking
 
-    def bounds(self, objective: Objective, n: int, target: int) -> Generator[Keep, Answer, tuple[float, float]]:
+    def bounds(self, objective: Objective, n: int, target: int) -> Generator[Question, Answer, tuple[float, float]]:
         """Ask about the states that the search visits; return the least and the largest sum that it found.
 
         The two ends of a path, which all rankings share, are left out of the sums.
         """
-        states = _States(objective, target)
+        states = _States(objective, target, self.precision)
         least, most = (replace(objective, maximise=maximise) for maximise in (False, True))
         if n <= self.exact_up_to:
             sums = yield from states.of_all_sets(n)
             sums = sums if objective.maximise else -sums
-            return -_best_chain(-sums, n).total, _best_chain(sums, n).total
-        lower = yield from _beam(states, least, n, self)
-        upper = yield from _beam(states, most, n, self)
-        return -lower.total, upper.total
+            lower, upper = _best_chain(-sums, n), _best_chain(sums, n)
+        else:
+            lower = yield from _beam(states, least, n, self)
+            upper = yield from _beam(states, most, n, self)
+        if self.precision == "model":
+            return -lower.total, upper.total
+        inner = np.arange(1, n)
+        answers = yield np.concatenate([objective.path(found.ranking, inner) for found in (lower, upper)])
+        low, high = np.split(answers[:, target].astype(np.float64), 2)
+        # Rounding can turn the two round where hardly anything tells them apart.
+        low_sum, high_sum = sorted(float(objective.weights[inner] @ outputs) for outputs in (low, high))
+        return low_sum, high_sum
 
 
 @dataclass(frozen=True)
@@ -84,32 +101,34 @@ class _Found:
 class _States:
     """The target's output of states, each of which is asked once."""
 
-    def __init__(self, objective: Objective, target: int) -> None:
+    def __init__(self, objective: Objective, target: int, precision: Precision) -> None:
         self._objective = objective
         self._target = target
+        self._precision = precision
         self._known: dict[bytes, float] = {}
 
-    def values(self, tops: NDArray[np.bool_]) -> Generator[Keep, Answer, Vector]:
+    def values(self, tops: NDArray[np.bool_]) -> Generator[Question, Answer, Vector]:
         """The outputs of states, given which features were stepped over, [states, n]."""
         keys = [top.tobytes() for top in tops]
         new = {key: index for index, key in enumerate(keys) if key not in self._known}
         if new:
-            answers = yield self._keep(tops[list(new.values())])
+            answers = yield self._question(tops[list(new.values())])
             self._known.update(zip(new, answers[:, self._target].tolist(), strict=True))
         return np.array([self._known[key] for key in keys])
 
-    def of_all_sets(self, n: int) -> Generator[Keep, Answer, Vector]:
+    def of_all_sets(self, n: int) -> Generator[Question, Answer, Vector]:
         """What every set of features adds to a path that leads through it, [2^n], as something to maximise."""
         gains, (members, sizes) = _gains(self._objective, n), _sets(n)
         added = np.zeros(len(sizes))
         asked = gains[sizes] != 0
         if asked.any():
-            answers = yield self._keep(members[asked])
+            answers = yield self._question(members[asked])
             added[asked] = gains[sizes[asked]] * answers[:, self._target].astype(np.float64)
         return added
 
-    def _keep(self, tops: NDArray[np.bool_]) -> Keep:
-        return ~tops if self._objective.hides else tops
+    def _question(self, tops: NDArray[np.bool_]) -> Question:
+        keep: Keep = ~tops if self._objective.hides else tops
+        return keep if self._precision == "model" else Rough(keep, self._precision)
 
 
 def _gains(objective: Objective, n: int) -> Vector:
@@ -175,7 +194,7 @@ class _Path:
         return np.sort(left[promise[:count]])
 
 
-def _beam(states: _States, objective: Objective, n: int, search: Search) -> Generator[Keep, Answer, _Found]:
+def _beam(states: _States, objective: Objective, n: int, search: Search) -> Generator[Question, Answer, _Found]:
     """The better of two rankings, one built from its first feature on, one from its last feature back."""
     gains = _gains(objective, n)
     weighted = np.flatnonzero(gains)
@@ -183,7 +202,7 @@ def _beam(states: _States, objective: Objective, n: int, search: Search) -> Gene
         return _Found(np.arange(n), 0.0)
     guides = _guides(gains)
 
-    def walk(start: bool, sizes: range) -> Generator[Keep, Answer, _Path]:
+    def walk(start: bool, sizes: range) -> Generator[Question, Answer, _Path]:
         beam = [_Path(np.full(n, start), (), 0.0, np.zeros(n))]
         for size in sizes:
             tried = [path.candidates(search.candidates, guides[size]) for path in beam]

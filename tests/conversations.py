@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.conversation import Answer, Case, Conversation, Feature, Keep, Objective, Soften, generator
+from assay.conversation import (
+    Answer,
+    Case,
+    Conversation,
+    Feature,
+    Keep,
+    Objective,
+    Question,
+    Rough,
+    Soften,
+    generator,
+)
 
 # [queries, n] -> the target's output, [queries], or that of all classes, [queries, classes]
 SetFunction = Callable[[Keep], NDArray[np.floating]]
@@ -21,12 +32,17 @@ class Transcript:
     """What one conversation said: its result, and every round of questions."""
 
     result: Any
-    rounds: list[Keep | Soften]
+    rounds: list[Question]
 
     @property
     def rows(self) -> int:
         return sum(
-            len(asked.retention) * asked.draws if isinstance(asked, Soften) else len(asked) for asked in self.rounds
+            len(asked.retention) * asked.draws
+            if isinstance(asked, Soften)
+            else len(asked.keep)
+            if isinstance(asked, Rough)
+            else len(asked)
+            for asked in self.rounds
         )
 
 
@@ -46,7 +62,7 @@ def run(conversation: Conversation[Any], function: SetFunction) -> Transcript:
 def pool(conversations: Sequence[Conversation[Any]], functions: Sequence[SetFunction]) -> tuple[list[Transcript], int]:
     """Run conversations side by side as an engine does; also count how many calls of a pooled model that takes."""
     transcripts = [Transcript(None, []) for _ in conversations]
-    waiting: dict[int, Keep | Soften] = {}
+    waiting: dict[int, Question] = {}
 
     def go_on(index: int, answer: Answer | None) -> None:
         try:
@@ -66,8 +82,13 @@ def pool(conversations: Sequence[Conversation[Any]], functions: Sequence[SetFunc
     return transcripts, calls
 
 
-def softened(function: SetFunction, asked: Keep | Soften) -> NDArray[np.floating]:
-    """The function of a keep-mask; of retentions its mean over the sets that they draw (its multilinear extension)."""
+def softened(function: SetFunction, asked: Question) -> NDArray[np.floating]:
+    """The function of a keep-mask, in low precision where that is asked for.
+
+    Of retentions it is the mean over the sets that they draw (its multilinear extension).
+    """
+    if isinstance(asked, Rough):
+        return function(asked.keep).astype(np.float16).astype(np.float64)
     if not isinstance(asked, Soften):
         return function(asked)
     n = asked.retention.shape[1]

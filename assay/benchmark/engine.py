@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 
 from assay.benchmark.progress import say
 from assay.classifier import Classifier, Dtype, is_out_of_memory, transform
-from assay.conversation import Answer, Conversation, Cost, Keep, Soften
+from assay.conversation import Answer, Conversation, Cost, Keep, Question, Rough, Soften
 from assay.encoding import Encoding, Output, Row
 from assay.errors import AssayError, Undefined
 from assay.perturbation import Perturbation, soften
 
 CPU_TOKENS_PER_BATCH = 4096
 ACCELERATOR_TOKENS_PER_BATCH = 65536
+
+
+# What a batch holds alike: the length and kind of its rows (`Row.kind`), and the precision of the arithmetic.
+_Kind = tuple[tuple[int, bool, int], Dtype | None]
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -38,6 +42,7 @@ class _Question:
 
     row: Row | None
     tokens: int
+    dtype: Dtype | None
     waiting: list[_Talk] = field(default_factory=list)
     logits: NDArray[np.float32] | None = None
     seconds: float = 0.0
@@ -52,7 +57,7 @@ class _Talk:
     perturbation: Perturbation
     finish: Callable[[Outcome], None]
     foil: int | None = None
-    history: list[tuple[Keep | Soften, list[_Question]]] = field(default_factory=list)
+    history: list[tuple[Question, list[_Question]]] = field(default_factory=list)
     unanswered: int = 0
     seconds: float = 0.0
 
@@ -113,8 +118,9 @@ class Engine:
         self.dtype = dtype
         self.rows_asked = 0
         self.rows_answered = 0
-        self._questions: dict[tuple[str, bytes], _Question] = {}
-        self._open: dict[tuple[int, bool, int], list[_Question]] = {}
+        # Which answers a conversation gets must not hang on what others ask, so each precision has its own.
+        self._questions: dict[tuple[str, bytes, Dtype | None], _Question] = {}
+        self._open: dict[_Kind, list[_Question]] = {}
 
     def add(
         self,
@@ -148,17 +154,17 @@ class Engine:
         for row, answer in zip(
             perturbation.rows(encoding, keep, perturbation.hidden_id(self.model)), logits, strict=True
         ):
-            self._questions[encoding.id, row.key] = _Question(None, len(row.ids), logits=answer)
+            self._questions[encoding.id, row.key, self.dtype] = _Question(None, len(row.ids), self.dtype, logits=answer)
 
     def run(self) -> None:
         """Ask and answer until every conversation has ended."""
         with self.model.at_work():
             while self._open:
-                fullest = max(self._open, key=lambda kind: kind[0] * len(self._open[kind]))
+                fullest = max(self._open, key=lambda kind: kind[0][0] * len(self._open[kind]))
                 self._answer_batch(fullest)
 
-    def _answer_batch(self, kind: tuple[int, bool, int]) -> None:
-        bucket, length = self._open[kind], kind[0]
+    def _answer_batch(self, kind: _Kind) -> None:
+        bucket, ((length, _, _), dtype) = self._open[kind], kind
         size = max(1, self.tokens_per_batch // length)
         batch, rest = bucket[:size], bucket[size:]
         if rest:
@@ -167,7 +173,7 @@ class Engine:
             del self._open[kind]
         started = time.perf_counter()
         try:
-            logits = self.model.answer([question.row for question in batch if question.row is not None], self.dtype)
+            logits = self.model.answer([question.row for question in batch if question.row is not None], dtype)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -230,13 +236,15 @@ class Engine:
                 return
             answer = self._answer_of(talk)
 
-    def _ask(self, talk: _Talk, asked: Keep | Soften) -> None:
+    def _ask(self, talk: _Talk, asked: Question) -> None:
         questions: list[_Question] = []
+        dtype = asked.dtype if isinstance(asked, Rough) else self.dtype
         started = time.perf_counter()
         if isinstance(asked, Soften):
             rows = soften(talk.encoding, asked, self.model.embedding_width)
         else:
-            rows = talk.perturbation.rows(talk.encoding, asked, talk.perturbation.hidden_id(self.model))
+            keep = asked.keep if isinstance(asked, Rough) else asked
+            rows = talk.perturbation.rows(talk.encoding, keep, talk.perturbation.hidden_id(self.model))
         self.rows_asked += len(rows)
         talk.seconds += time.perf_counter() - started
         if any(len(row.ids) == 0 or (row.attended is not None and not row.attended.any()) for row in rows):
@@ -245,11 +253,11 @@ class Engine:
                 "and every feature of this one is gone"
             )
         for row in rows:
-            key = (talk.encoding.id, row.key)
+            key = (talk.encoding.id, row.key, dtype)
             question = self._questions.get(key)
             if question is None:
-                question = self._questions[key] = _Question(row, len(row.ids))
-                self._open.setdefault(row.kind, []).append(question)
+                question = self._questions[key] = _Question(row, len(row.ids), dtype)
+                self._open.setdefault((row.kind, dtype), []).append(question)
             if question.logits is None:
                 question.waiting.append(talk)
                 talk.unanswered += 1
@@ -267,7 +275,7 @@ class Engine:
         return answers
 
 
-def _checked(keep: Any, encoding: Encoding) -> Keep | Soften:
+def _checked(keep: Any, encoding: Encoding) -> Question:
     """A private copy of what was asked.
 
     Raises:
@@ -281,6 +289,12 @@ def _checked(keep: Any, encoding: Encoding) -> Keep | Soften:
                 f"[queries, {encoding.n}]"
             )
         return Soften(retention, keep.draws, keep.seed)
+    if isinstance(keep, Rough):
+        return Rough(_checked_mask(keep.keep, encoding), keep.dtype)
+    return _checked_mask(keep, encoding)
+
+
+def _checked_mask(keep: Any, encoding: Encoding) -> Keep:
     try:
         keep = np.asarray(keep).copy()
     except Exception as error:
@@ -316,7 +330,7 @@ def _logits(questions: list[_Question], classes: int, draws: int, output: Output
 
 def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int, output: Output) -> Outcome:
     answered = [(what, qs) for what, qs in talk.history if all(question.logits is not None for question in qs)]
-    masks = [(what, questions) for what, questions in answered if not isinstance(what, Soften)]
+    masks = [(what, questions) for what, questions in answered if not isinstance(what, Soften | Rough)]
     asked = [question for _, questions in answered for question in questions]
     distinct = {id(question): question for question in asked}.values()
     cost = Cost(

@@ -15,12 +15,20 @@ from assay.benchmark import scoring
 from assay.benchmark.evaluation import Settings
 from assay.benchmark.records import Record
 from assay.classifier import transform
-from assay.conversation import Answer, Attribution, Case, Conversation, Cost, Feature, Keep, Soften
+from assay.conversation import Answer, Attribution, Case, Conversation, Cost, Feature, Question, Rough, Soften
 from assay.metrics.base import Metric, Scores, undefined
 
 
 class Unanswered(Exception):
-    """A metric asked for something that is not stored; the message says which."""
+    """A metric asked for something that is not stored; the message says which.
+
+    Attributes:
+        storable: whether it is something that is stored when a run has asked for it.
+    """
+
+    def __init__(self, message: str, storable: bool) -> None:
+        super().__init__(message)
+        self.storable = storable
 
 
 @dataclass(frozen=True)
@@ -86,13 +94,15 @@ class StoredAnswers:
                 return result
             answer = self._look_up(asked, perturbation, case, metric)
 
-    def _look_up(self, asked: Keep | Soften, perturbation: str, case: Case, metric: str) -> Answer:
+    def _look_up(self, asked: Question, perturbation: str, case: Case, metric: str) -> Answer:
         if isinstance(asked, Soften):
-            raise Unanswered(f"{metric} asks about embeddings that are hidden in part, which are not stored")
+            raise Unanswered(f"{metric} asks about embeddings that are hidden in part, which are not stored", False)
+        if isinstance(asked, Rough):
+            raise Unanswered(f"{metric} asks in low precision, and such answers are not stored", False)
         logits = [self.logits.get((perturbation, case.id, bits.tobytes())) for bits in np.packbits(asked, axis=1)]
         known = [one for one in logits if one is not None]
         if len(known) < len(logits):
-            raise Unanswered(f"{metric} asks about inputs under {perturbation} that have no stored answer")
+            raise Unanswered(f"{metric} asks about inputs under {perturbation} that have no stored answer", True)
         table = torch.tensor(known, dtype=torch.float32).reshape(len(known), len(self.labels))
         outputs = transform(table.double(), self.settings.output)
         if case.foil is not None:

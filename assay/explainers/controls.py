@@ -14,7 +14,7 @@ from assay.conversation import Case, Conversation, Vector
 from assay.errors import AssayError
 from assay.example import Example, word_spans
 from assay.explainers.base import BlackBoxExplainer
-from assay.search import Search
+from assay.search import Precision, Search
 
 if TYPE_CHECKING:
     from assay.classifier import Classifier
@@ -174,17 +174,20 @@ class Oracle(BlackBoxExplainer):
         exact_up_to: the most features for which the search is exact.
         width: how many beginnings of a ranking are followed; 1 is a greedy search.
         candidates: the most features that are tried from each of them; the first step tries all.
+        precision: of the search's arithmetic (`assay.search.Search` says more); scores are measured in the model's own.
 
     Raises:
-        ValueError: `exact_up_to` is below 0 or above 16, or `width` or `candidates` below 1.
+        ValueError: `exact_up_to` is below 0 or above 16, `width` or `candidates` below 1, or an unknown precision.
     """
 
     signed = False
     searches = True
 
-    def __init__(self, exact_up_to: int = 10, width: int = 2, candidates: int = 8) -> None:
-        self.exact_up_to, self.width, self.candidates = exact_up_to, width, candidates
-        self._search = Search(exact_up_to, width, candidates)
+    def __init__(
+        self, exact_up_to: int = 10, width: int = 2, candidates: int = 8, precision: Precision = "model"
+    ) -> None:
+        self.exact_up_to, self.width, self.candidates, self.precision = exact_up_to, width, candidates, precision
+        self._search = Search(exact_up_to, width, candidates, precision)
 
     def converse(self, case: Case) -> Conversation[Vector]:
         """Ask about the states that the search visits; return [n] scores from 1 (first) to 1 / n (last).

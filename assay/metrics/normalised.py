@@ -7,7 +7,7 @@ import numpy as np
 from assay.conversation import Case, Conversation, Objective, highest
 from assay.metrics.base import Measure, Metric, Scores
 from assay.metrics.paths import judged
-from assay.search import Search
+from assay.search import Precision, Search
 
 # Answers are single precision: a spread below this is rounding, and what is divided by it noise.
 _LEAST_SPREAD = 1e-6
@@ -34,13 +34,16 @@ class NormalisedAopc(Metric):
         exact_up_to: the most features for which the bounds are exact.
         width: how many beginnings of a ranking the beam search follows (the authors: 5, or 50).
         candidates: the most features that are tried from each of them (all in theirs).
+        precision: of the search's arithmetic (`assay.search.Search` says more); the bounds are measured in the model's.
 
     Raises:
-        ValueError: `exact_up_to` is below 0 or above 16, or `width` or `candidates` below 1.
+        ValueError: `exact_up_to` is below 0 or above 16, `width` or `candidates` below 1, or an unknown precision.
     """
 
-    def __init__(self, exact_up_to: int = 8, width: int = 2, candidates: int = 8) -> None:
-        self._search = Search(exact_up_to, width, candidates)
+    def __init__(
+        self, exact_up_to: int = 8, width: int = 2, candidates: int = 8, precision: Precision = "model"
+    ) -> None:
+        self._search = Search(exact_up_to, width, candidates, precision)
 
     @property
     def measures(self) -> tuple[Measure, ...]:

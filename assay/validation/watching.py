@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.conversation import Case, Conversation, Explanation, Keep, Soften
+from assay.conversation import Case, Conversation, Explanation, Keep, Rough, Soften
 from assay.errors import Undefined
 from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
 from assay.validation import surroundings
@@ -127,7 +127,8 @@ class _Asks(_Watched, BlackBoxExplainer):
                     return end.value
                 finally:
                     self._seen.altered += surroundings.changed(before, surroundings.of_process())
-                asked = question.retention if isinstance(question, Soften) else question
+                plain = question.keep if isinstance(question, Rough) else question
+                asked = plain.retention if isinstance(plain, Soften) else plain
                 self._seen.rows += len(asked) if np.ndim(asked) else 0
                 answer = yield question
         finally:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from assay.benchmark.engine import Engine, Outcome
 from assay.classifier import Classifier
-from assay.conversation import Answer, Keep
+from assay.conversation import Answer, Keep, Question, Rough
 from assay.encoding import Encoding, Row
 from assay.errors import AssayError, Undefined
 from assay.example import Example
@@ -367,3 +367,24 @@ def test_nothing_of_an_engine_outlives_it(tiny_bert: Classifier) -> None:
     gc.collect()
     assert gone() is None
     assert question() is None
+
+
+def test_rough_answers_are_kept_apart_and_are_no_stored_answers() -> None:
+    model = tiny_classifier()
+    (encoding,) = read(model, "a good film that is not bad")
+    keep = some(encoding.n, 6)
+    engine = Engine(model)
+
+    def roughly() -> Generator[Question, Answer, Any]:
+        rough = yield Rough(keep, "bfloat16")
+        exact = yield keep
+        return rough, exact
+
+    (outcome, other) = converse(engine, (roughly(), encoding, Mask()), (ask(keep), encoding, Mask()))
+    rough, exact = outcome.result
+    np.testing.assert_array_equal(exact, other.result[0])
+    assert 0 < np.abs(rough - exact).max() < 0.02
+    np.testing.assert_array_equal(outcome.keep, keep)
+    distinct = len(np.unique(keep, axis=0))
+    assert outcome.cost.forward_rows == 2 * distinct
+    assert engine.rows_answered == 2 * distinct

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from assay.checks import whole_number
-from assay.conversation import Answer, Case, Conversation, Keep, Objective
+from assay.conversation import Answer, Case, Conversation, Objective, Question
 from assay.errors import Undefined
 from assay.metrics.base import Measure, Metric, Scores
 from assay.search import Search
@@ -84,7 +84,9 @@ class NormalisedAopc(Metric):
         lower, upper = yield from self._limits(case.n, target, float(full), float(empty))
         return self._between(float(objective.weights @ outputs), lower, upper)
 
-    def _limits(self, n: int, target: int, full: float, empty: float) -> Generator[Keep, Answer, tuple[float, float]]:
+    def _limits(
+        self, n: int, target: int, full: float, empty: float
+    ) -> Generator[Question, Answer, tuple[float, float]]:
         """The least and the largest mean drop of any ranking."""
         hiding = Objective(np.append(1.0, np.full(n, -1.0 / n)), hides=True, maximise=True)
         # The first step and the last, which all rankings share, are not in the sums.
