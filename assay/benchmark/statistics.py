@@ -30,7 +30,7 @@ _BLOCK = 4_000_000
 # A skill needs an oracle that beats chance in all but so small a share of the resamples.
 _UNRELIABLE = 0.025
 # Sums of the same numbers in another order differ by about so much, relatively; scipy's tests allow as much.
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,27 @@ def _weights(count: int) -> Iterator[Floats]:
     yield from _kept(count) if count * RESAMPLES <= _BLOCK else _draw(count)
 
 
+def _draw_within(count: int, draws: int) -> Iterator[tuple[Floats, NDArray[np.int16]]]:
+    """Blocks of `_weights`, and how often each draw of each example is in a resample, [resamples, count, draws]."""
+    rng = np.random.default_rng(1)
+    for weights in _weights(count):
+        size = max(1, _BLOCK // (count * draws))
+        for first in range(0, len(weights), size):
+            often = weights[first : first + size]
+            yield often, rng.multinomial((often * draws).astype(np.int64), np.full(draws, 1 / draws)).astype(np.int16)
+
+
+@lru_cache(maxsize=2)
+def _kept_within(count: int, draws: int) -> tuple[tuple[Floats, NDArray[np.int16]], ...]:
+    return tuple(_draw_within(count, draws))
+
+
+def _weights_within(count: int, draws: int) -> Iterator[tuple[Floats, NDArray[np.int16]]]:
+    """As `_draw_within`; what is small is drawn once and kept."""
+    small = count * draws * RESAMPLES <= 4 * _BLOCK
+    yield from _kept_within(count, draws) if small else _draw_within(count, draws)
+
+
 def bootstrap(values: Floats, per: Floats | None = None) -> tuple[Floats, Floats]:
     """The statistic of each column, [columns], and that of each resample, [resamples, columns].
 
@@ -80,17 +101,27 @@ def bootstrap(values: Floats, per: Floats | None = None) -> tuple[Floats, Floats
         per: [examples, columns], what the means are divided by; None for plain means.
     """
     over, under, whole = _parts(values, per)
+    partial = np.flatnonzero(~whole)
+    samples = np.empty((values.shape[1], RESAMPLES))
+    first = 0
     with np.errstate(invalid="ignore", divide="ignore"):
         point = over.sum(axis=0) / under.sum(axis=0)
-        samples = [(weights @ over) / (len(values) if whole else weights @ under) for weights in _weights(len(values))]
-    return point, np.concatenate(samples)
+        for weights in _weights(len(values)):
+            # A column lies in one piece, because what follows sorts columns.
+            block = samples[:, first : first + len(weights)]
+            np.matmul(over.T, weights.T, out=block)
+            block[whole] /= len(values)
+            block[partial] /= under[:, partial].T @ weights.T
+            first += len(weights)
+    return point, samples.T
 
 
-def _parts(values: Floats, per: Floats | None) -> tuple[Floats, Floats, bool]:
-    """Numerators and denominators, 0 where undefined; whether all values are defined and the statistic is a mean."""
+def _parts(values: Floats, per: Floats | None) -> tuple[Floats, Floats, Bools]:
+    """Numerators and denominators, 0 where undefined; and which columns are means of values that are all defined."""
     defined = np.isfinite(values) if per is None else np.isfinite(values) & np.isfinite(per)
     under = np.where(defined, 1.0 if per is None else per, 0.0)
-    return np.where(defined, values, 0.0), under, per is None and bool(defined.all())
+    whole: Bools = np.all(defined, axis=0) & (per is None)
+    return np.where(defined, values, 0.0), under, whole
 
 
 def contributions(values: Floats, per: Floats | None = None) -> Floats:
@@ -133,15 +164,10 @@ def two_level_bootstrap(draws: Floats) -> tuple[Floats, Floats]:
         spread = (np.where(defined, means - point, 0.0) ** 2).sum(axis=0) / seen
         kept = np.sqrt(np.maximum(0.0, 1 - of_draws / spread))
         nearer = np.where(defined, point + np.where(spread > 0, kept, 0.0) * (means - point), 0.0)
-        rng = np.random.default_rng(1)
         samples = []
-        for weights in _weights(examples):
-            size = max(1, _BLOCK // (examples * count))
-            for first in range(0, len(weights), size):
-                often = weights[first : first + size]
-                within = rng.multinomial((often * count).astype(np.int64), np.full(count, 1 / count))
-                noise = within.reshape(len(often), -1) @ residuals.reshape(-1, columns)
-                samples.append((often @ nearer + noise / count) / (often @ defined))
+        for often, within in _weights_within(examples, count):
+            noise = within.reshape(len(often), -1).astype(np.float64) @ residuals.reshape(-1, columns)
+            samples.append((often @ nearer + noise / count) / (often @ defined))
     return point, np.concatenate(samples)
 
 
@@ -150,52 +176,95 @@ def two_level_bootstrap(draws: Floats) -> tuple[Floats, Floats]:
 
 def estimate(point: float, samples: Floats) -> Estimate:
     """A statistic with the percentile interval of its resamples, [resamples] (Efron 1979); NaN where undefined."""
-    samples = samples[np.isfinite(samples)]
-    if not np.isfinite(point) or not len(samples):
-        return UNDEFINED
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return Estimate(float(point), float(low), float(high), "percentile")
+    return estimates(np.array([point]), samples[:, None])[0]
 
 
-def accelerated(point: float, samples: Floats, added: Floats) -> Estimate:
-    """A statistic with its bias-corrected and accelerated interval (BCa; Efron 1987).
+def estimates(points: Floats, samples: Floats) -> list[Estimate]:
+    """As `estimate`, for each column of [resamples, columns]."""
+    ordered, counts = _sorted(samples)
+    low, high = _quantiles(ordered, counts, np.tile([0.025, 0.975], (len(points), 1)))
+    return [
+        Estimate(point, bottom, top, "percentile") if count and np.isfinite(point) else UNDEFINED
+        for point, count, bottom, top in zip(points.tolist(), counts.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def _sorted(samples: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Each column of [resamples, columns] in order, [columns, resamples], and how many of it are finite."""
+    finite = np.isfinite(samples)
+    whole = bool(finite.all())
+    ordered = np.sort(samples.T if whole else np.where(finite, samples, np.inf).T, axis=1)
+    return ordered, finite.sum(axis=0)
+
+
+def _quantiles(ordered: Floats, counts: NDArray[np.intp], shares: Floats) -> tuple[Floats, Floats]:
+    """Two quantiles of the first `counts` of each row, as `np.percentile` interpolates them; NaN where there are none.
+
+    Args:
+        ordered: [columns, resamples].
+        counts: [columns].
+        shares: [columns, 2], from 0 to 1.
+    """
+    places = shares * np.maximum(counts - 1, 0)[:, None]
+    below = np.minimum(np.floor(places).astype(np.intp), np.maximum(counts - 1, 0)[:, None])
+    above = np.minimum(below + 1, np.maximum(counts - 1, 0)[:, None])
+    under, over = np.take_along_axis(ordered, below, axis=1), np.take_along_axis(ordered, above, axis=1)
+    with np.errstate(invalid="ignore"):
+        found = np.where(counts[:, None] > 0, under + (over - under) * (places - below), np.nan)
+    return found[:, 0], found[:, 1]
+
+
+def accelerated(points: Floats, samples: Floats, added: Floats) -> list[Estimate]:
+    """Statistics with their bias-corrected and accelerated intervals (BCa; Efron 1987).
 
     Where all examples agree, or all resamples lie on one side, it does not exist, and the percentile interval is given.
 
     Args:
-        point: the statistic.
-        samples: that of each resample, [resamples].
-        added: what each example adds to it, [examples], as `contributions` gives it.
+        points: the statistics, [columns].
+        samples: those of each resample, [resamples, columns].
+        added: what each example adds to them, [examples, columns], as `contributions` gives it.
     """
     from scipy.special import ndtr, ndtri
 
-    plain = estimate(point, samples)
-    samples = samples[np.isfinite(samples)]
-    deviations = added[np.isfinite(added)] - point
-    below = ((samples < point).mean() + (samples <= point).mean()) / 2 if len(samples) else 0.0
-    variation = float((deviations**2).sum())
-    if not 0 < below < 1 or variation <= (_ROUNDING * abs(point)) ** 2 * len(deviations):
-        return plain
-    acceleration = (deviations**3).sum() / (6 * variation**1.5)
-    bias, normal = ndtri(below), ndtri([0.025, 0.975])
-    low, high = np.percentile(samples, 100 * ndtr(bias + (bias + normal) / (1 - acceleration * (bias + normal))))
-    return Estimate(float(point), float(low), float(high), "BCa")
+    ordered, counts = _sorted(samples)
+    deviations = np.where(np.isfinite(added), added - points, 0.0)
+    variation, examples = (deviations**2).sum(axis=0), np.isfinite(added).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        below = ((ordered < points[:, None]).sum(axis=1) + (ordered <= points[:, None]).sum(axis=1)) / (2 * counts)
+        exists = (below > 0) & (below < 1) & (variation > (ROUNDING * np.abs(points)) ** 2 * examples)
+        acceleration = (deviations**3).sum(axis=0) / (6 * variation**1.5)
+        bias = ndtri(np.where(exists, below, 0.5))[:, None]
+        moved = bias + ndtri([0.025, 0.975])
+        shares = ndtr(bias + moved / (1 - acceleration[:, None] * moved))
+    shares = np.where(exists[:, None], shares, [0.025, 0.975])
+    low, high = _quantiles(ordered, counts, shares)
+    return [
+        Estimate(point, bottom, top, "BCa" if bca else "percentile") if count and np.isfinite(point) else UNDEFINED
+        for point, bca, count, bottom, top in zip(
+            points.tolist(), exists.tolist(), counts.tolist(), low.tolist(), high.tolist(), strict=True
+        )
+    ]
+
+
+def intervals(points: Floats, samples: Floats, added: Floats, method: IntervalMethod = "bca") -> list[Estimate]:
+    """Statistics with the interval of their resamples; of a single example there is none.
+
+    Args:
+        points: the statistics, [columns].
+        samples: those of each resample, [resamples, columns].
+        added: what each example adds to them, [examples, columns], as `contributions` gives it.
+        method: of the interval.
+    """
+    found = accelerated(points, samples, added) if method == "bca" else estimates(points, samples)
+    # Drawing from a single example returns it every time: that is ignorance, not certainty.
+    alone = np.isfinite(added).sum(axis=0) == 1
+    return [replace(UNDEFINED, mean=one.mean) if single else one for one, single in zip(found, alone, strict=True)]
 
 
 def mean_intervals(values: Floats, per: Floats | None = None, method: IntervalMethod = "bca") -> list[Estimate]:
     """The statistic (see `bootstrap`) and its interval for each column of `values`, [examples, columns]."""
     point, samples = bootstrap(values, per)
-    added = contributions(values, per)
-    found = []
-    for mean, column, each in zip(point, samples.T, added.T, strict=True):
-        if np.isfinite(each).sum() == 1:
-            # Drawing from a single example returns it every time: that is ignorance, not certainty.
-            found.append(Estimate(float(mean), np.nan, np.nan))
-        elif method == "bca":
-            found.append(accelerated(mean, column, each))
-        else:
-            found.append(estimate(mean, column))
-    return found
+    return intervals(point, samples, contributions(values, per), method)
 
 
 def mean_interval(values: Floats, method: IntervalMethod = "bca") -> Estimate:
@@ -212,13 +281,8 @@ def two_level_intervals(draws: Floats) -> list[Estimate]:
     See `two_level_bootstrap`; a single example has a mean and no interval.
     """
     point, samples = two_level_bootstrap(draws)
-    found = []
-    for mean, column, each in zip(point, samples.T, draws.mean(axis=1).T, strict=True):
-        one = accelerated(mean, column, each)
-        if np.isfinite(each).sum() == 1:
-            one = Estimate(float(mean), np.nan, np.nan)
-        found.append(replace(one, method=f"{one.method}, two levels" if one.method else ""))
-    return found
+    found = intervals(point, samples, draws.mean(axis=1))
+    return [replace(one, method=f"{one.method}, two levels") if one.method else one for one in found]
 
 
 # Skill
@@ -335,16 +399,16 @@ def too_few(examples: int, level: float = LEVEL) -> str:
     return f"{number} too few to tell methods apart; a test needs {fewest_examples(level)}"
 
 
-def _all_flips(count: int) -> int:
+def all_flips(count: int) -> int:
     """How many ways there are to flip signs, the sign of the whole aside."""
     return int(2 ** (count - 1))
 
 
 @lru_cache(maxsize=2)
-def _flips(count: int, most: int = FLIPS) -> NDArray[np.int8]:
+def sign_flips(count: int, most: int = FLIPS) -> NDArray[np.int8]:
     """Signs of each example, [flips, count]: all ways there are if they are few, else `most` by chance."""
-    if _all_flips(count) <= most:
-        bits = (np.arange(_all_flips(count))[:, None] >> np.arange(count)) & 1
+    if all_flips(count) <= most:
+        bits = (np.arange(all_flips(count))[:, None] >> np.arange(count)) & 1
     else:
         bits = np.random.default_rng(2).integers(0, 2, (most, count), dtype=np.int8)
     return (1 - 2 * bits).astype(np.int8)
@@ -373,10 +437,10 @@ def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
     differences = np.nan_to_num(differences, nan=0.0)
     norm = np.sqrt((differences**2).sum(axis=0))
     norm[norm == 0] = np.inf
-    observed = np.abs(differences.sum(axis=0)) / norm * (1 - _ROUNDING)
+    observed = np.abs(differences.sum(axis=0)) / norm * (1 - ROUNDING)
     order = np.argsort(-observed, kind="stable")
     unshared = np.ascontiguousarray(differences[~whole][:, order].T)
-    signs = _flips(len(values), flips)
+    signs = sign_flips(len(values), flips)
     alone, together = np.zeros(len(first)), np.zeros(len(first))
     size = max(1, _BLOCK // len(first))
     for start in range(0, len(signs), size):
@@ -390,87 +454,10 @@ def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
         alone[order] += np.count_nonzero(flipped >= observed[order, None], axis=1)
         highest = np.maximum.accumulate(flipped[::-1], axis=0)[::-1]
         together[order] += np.count_nonzero(highest >= observed[order, None], axis=1)
-    extra = 0 if _all_flips(len(values)) <= flips else 1
+    extra = 0 if all_flips(len(values)) <= flips else 1
     alone, together = (alone + extra) / (len(signs) + extra), (together + extra) / (len(signs) + extra)
     together[order] = np.maximum.accumulate(together[order])
     return alone, together
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How methods stand to each other on one measure.
-
-    Attributes:
-        low: the best rank that each may have, [methods].
-        high: the worst.
-        groups: letters for each; two methods that share one cannot be told apart, and two that share none can.
-    """
-
-    low: Floats
-    high: Floats
-    groups: list[str]
-
-
-def stand(values: Floats, better: float = 1.0, level: float = LEVEL) -> Standing:
-    """Rank intervals and groups of methods, from paired differences on the same examples.
-
-    Two methods are told apart where the family-wise `sign_flip_test` says so. A method's best rank is one more than the
-    number of methods that are better for certain, its worst that of those which are not worse for certain; all ranks
-    together are right with a confidence of 95 % (Mogstad, Romano, Shaikh & Wilhelm 2024). Percentiles of
-    bootstrapped ranks would be too narrow where methods are nearly tied, which is where they matter (ibid.).
-    The letters are a compact letter display (Piepho 2004).
-
-    Args:
-        values: [examples, methods].
-        better: 1 where larger values are better, -1 where smaller ones are.
-        level: the chance that any two methods that are equally good are told apart.
-    """
-    count = values.shape[1]
-    if count < 2:
-        return Standing(np.ones(count), np.ones(count), [""] * count)
-    first, second = np.triu_indices(count, 1)
-    _, together = sign_flip_test(values)
-    certain = np.zeros((count, count))
-    paired = values[:, first] - values[:, second]
-    certain[first, second] = np.where(together <= level, better * np.sign(np.nansum(paired, axis=0)), 0.0)
-    certain -= certain.T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        goodness = better * np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0)
-    ranks = 1 + (goodness[None, :] > goodness[:, None]).sum(axis=1)
-    # Where not all examples are shared, the order of the means may not be that of the paired differences.
-    low = np.minimum(1 + (certain < 0).sum(axis=1), ranks)
-    high = np.maximum(count - (certain > 0).sum(axis=1), ranks)
-    order = np.argsort(ranks, kind="stable")
-    groups = [""] * count
-    for place, text in zip(order, letters(certain[np.ix_(order, order)] != 0), strict=True):
-        groups[place] = text
-    return Standing(low.astype(np.float64), high.astype(np.float64), groups)
-
-
-def letters(apart: Bools) -> list[str]:
-    """The compact letter display of [methods, methods], by insertion and absorption (Piepho 2004).
-
-    Two methods share a letter if and only if they are not `apart`. The first method has the first letter.
-    """
-    columns = [frozenset(range(len(apart)))]
-    for one, other in zip(*np.nonzero(np.triu(apart)), strict=True):
-        split = [column for column in columns if one in column and other in column]
-        parts = [column - {dropped} for column in split for dropped in (int(one), int(other))]
-        columns = [column for column in columns if column not in split]
-        for part in sorted(set(parts), key=len, reverse=True):
-            if not any(part <= column for column in columns):
-                columns.append(part)
-    columns.sort(key=sorted)
-    return [
-        "".join(_letter(place) for place, column in enumerate(columns) if one in column) for one in range(len(apart))
-    ]
-
-
-def _letter(place: int) -> str:
-    """The small letters, the capital ones, and from then on letters with a number."""
-    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    turn, letter = divmod(place, len(alphabet))
-    return alphabet[letter] + (str(turn) if turn else "")
 
 
 def differences(values: Floats, names: Sequence[str], flips: int = FLIPS) -> pd.DataFrame:
@@ -559,10 +546,10 @@ def _wilcoxon(paired: Floats) -> float:
     sizes = np.abs(paired)
     if not sizes.any():
         return 1.0
-    if _all_flips(len(paired)) <= FLIPS:
+    if all_flips(len(paired)) <= FLIPS:
         # Tables of the exact distribution know neither ties nor zeros; all flips of the ranks at hand do.
         ranks = _signed_ranks(paired)
-        sums = np.abs(_flips(len(paired)) @ ranks)
+        sums = np.abs(sign_flips(len(paired)) @ ranks)
         return float((sums >= abs(ranks.sum()) - 1e-9).mean())
     untied = sizes.all() and len(np.unique(sizes)) == len(sizes) <= 50
     return float(wilcoxon(paired, zero_method="pratt", method="exact" if untied else "asymptotic").pvalue)
@@ -578,7 +565,7 @@ class Friedman:
         examples: on which all methods have a value; `dropped`, the others.
         dropped: examples where one method or more is undefined.
         mean_ranks: of each method, [methods]; 1 is best.
-        nemenyi: p-values of each two methods, [methods, methods]; NaN where the test is not defined.
+        nemenyi: p-values of each two methods, [methods, methods]; NaN where the test is not defined or not asked for.
         critical_difference: two mean ranks that differ by more are told apart.
         reason: why there is no p-value; empty where there is one.
     """
@@ -593,13 +580,14 @@ class Friedman:
     reason: str = ""
 
 
-def friedman(values: Floats, better: float = 1.0, level: float = LEVEL) -> Friedman:
+def friedman(values: Floats, better: float = 1.0, level: float = LEVEL, pairs: bool = True) -> Friedman:
     """Friedman's test with Nemenyi's for each two methods (Demšar 2006, section 3.2.2), on ranks within an example.
 
     Args:
         values: [examples, methods].
         better: 1 where larger values are better, -1 where smaller ones are.
         level: that of the critical difference.
+        pairs: whether to give Nemenyi's p-values too, which take long for hundreds of methods.
     """
     from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
@@ -608,18 +596,20 @@ def friedman(values: Floats, better: float = 1.0, level: float = LEVEL) -> Fried
     dropped = int(np.isfinite(values).any(axis=1).sum()) - examples
     ranks = rankdata(-better * whole, axis=1) if whole.size else np.full((0, count), np.nan)
     mean_ranks = ranks.mean(axis=0) if examples else np.full(count, np.nan)
-    nothing = np.full((count, count), np.nan)
+    nemenyi = np.full((count, count), np.nan)
     reason = ""
     if count < 3:
         reason = f"Friedman's test needs three methods or more, not {count}"
     elif examples < 2:
         reason = f"Friedman's test needs two examples that every method has a value for, not {examples}"
     if reason:
-        return Friedman(np.nan, np.nan, examples, dropped, mean_ranks, nothing, np.nan, reason)
+        return Friedman(np.nan, np.nan, examples, dropped, mean_ranks, nemenyi, np.nan, reason)
     if (ranks == ranks[:, :1]).all():
         return Friedman(0.0, 1.0, examples, dropped, mean_ranks, np.ones((count, count)), np.nan)
-    from scikit_posthocs import posthoc_nemenyi_friedman
+    if pairs:
+        from scikit_posthocs import posthoc_nemenyi_friedman
 
+        nemenyi = posthoc_nemenyi_friedman(whole).to_numpy(np.float64)
     result = friedmanchisquare(*whole.T)
     return Friedman(
         float(result.statistic),
@@ -627,6 +617,6 @@ def friedman(values: Floats, better: float = 1.0, level: float = LEVEL) -> Fried
         examples,
         dropped,
         mean_ranks,
-        posthoc_nemenyi_friedman(whole).to_numpy(np.float64),
+        nemenyi,
         float(studentized_range.ppf(1 - level, count, np.inf) * np.sqrt(count * (count + 1) / (12 * examples))),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.standing import stand
 from assay.benchmark.statistics import (
     UNDEFINED,
     Estimate,
@@ -26,7 +27,6 @@ from assay.benchmark.statistics import (
     mean_intervals,
     sign,
     skills,
-    stand,
     too_few,
     two_level_intervals,
 )
@@ -404,10 +404,9 @@ def _ranked(
         standing = stand(_aligned([added[row] for row in rows]), float(better[rows[0]]))
         low[rows], high[rows] = standing.low, standing.high
         tested = not too_few(int(frame["n"].loc[rows].min()))
-        first = standing.groups[int(np.argmin(rank.loc[rows]))]
-        for row, group in zip(rows, standing.groups, strict=True):
+        for row, group, leads in zip(rows, standing.groups, standing.leading.tolist(), strict=True):
             letters[row] = group
-            leading[row] = tested and bool(set(group) & set(first))
+            leading[row] = tested and leads and len(rows) > 1
     return frame.assign(rank=rank, rank_low=low, rank_high=high, group=letters, leading=leading)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from assay.benchmark import statistics
+from assay.benchmark.standing import letters, stand
 from assay.benchmark.statistics import (
     Floats,
     IntervalMethod,
@@ -20,12 +21,10 @@ from assay.benchmark.statistics import (
     contributions,
     differences,
     friedman,
-    letters,
     mean_interval,
     mean_intervals,
     sign_flip_test,
     skills,
-    stand,
     too_few,
     two_level_bootstrap,
     two_level_intervals,
