@@ -52,8 +52,8 @@ def build(results: Path, out: Path) -> Path:
     from assay.leaderboard.board import by_protocol, make_board
     from assay.leaderboard.files import as_csv, as_json, as_markdown, rows
     from assay.leaderboard.overview import overview_page
-    from assay.leaderboard.page import ASSETS, asset
-    from assay.leaderboard.protocol_page import protocol_page
+    from assay.leaderboard.page import ASSETS, asset, navigation
+    from assay.leaderboard.protocol_page import protocol_pages
     from assay.leaderboard.protocol_summary import FILE, as_text, folder_name, summary_of
 
     groups = by_protocol(load(Path(results)))
@@ -63,7 +63,7 @@ def build(results: Path, out: Path) -> Path:
     contents = {"index.html": overview_page(summaries)}
     for board, summary in zip(boards, summaries, strict=True):
         place = f"protocols/{summary.folder}"
-        contents[f"{place}/index.html"] = protocol_page(board, folders)
+        contents |= {f"{place}/{name}": text for name, text in protocol_pages(board, folders).items()}
         contents[f"{place}/{FILE}"] = as_text(summary)
         contents[f"{place}/scores.csv"] = as_csv(rows([board]))
     table = rows(boards)
@@ -72,6 +72,7 @@ def build(results: Path, out: Path) -> Path:
         "leaderboard.json": as_json(table, boards),
         "leaderboard.md": as_markdown(boards),
         **{f"assets/{name}": asset(name) for name in ASSETS},
+        "assets/navigation.js": navigation(summaries),
     }
     write(Path(out), contents)
     return Path(out) / "index.html"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.summary import mean_curves
-from assay.leaderboard.board import Board
+from assay.benchmark.summary import CONTROLS, mean_curves
+from assay.leaderboard.board import Board, is_control
 from assay.leaderboard.text import clean, number, title
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# The curves of so many methods can be chosen from; the table has the areas of all.
+LIMIT = 30
+COLOURS, DASHES = 6, 3
+TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 40
 _OUTPUT = "mean {output} of the explained class"
@@ -35,11 +40,12 @@ _AXES = {
 
 @dataclass(frozen=True)
 class Line:
-    """One explainer's curve."""
+    """One explainer's curve; `means` are its values at the ticks of the x axis."""
 
     name: str
     path: str
     band: str
+    means: list[str]
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,18 @@ class Chart:
 
 
 def charts(board: Board) -> dict[str, list[Chart]]:
-    """By way of hiding, a chart for each measure that has curves; the lines in the order of `Board.names`."""
+    """By way of hiding, a chart for each measure that has curves; the lines in the order of `Board.names`.
+
+    Of many methods the best `LIMIT` are there, and the controls.
+    """
     curves: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+    shown = {perturbation: _shown(board, perturbation) for perturbation in board.perturbations}
     for name, cell in board.named():
+        if not any(name in names for names in shown.values()):
+            continue
         for (perturbation, metric), curve in mean_curves(cell).groupby(["perturbation", "metric"], sort=False):
-            curves.setdefault((str(perturbation), str(metric)), {})[clean(name)] = curve
+            if name in shown.get(str(perturbation), ()):
+                curves.setdefault((str(perturbation), str(metric)), {})[clean(name)] = curve
     directions = dict(zip(board.scores["metric"], board.scores["direction"], strict=True))
     words = {name: clean(board.protocol[name]).replace("_", " ") for name in ("output", "feature")}
     drawn: dict[str, list[Chart]] = {}
@@ -72,6 +85,23 @@ def charts(board: Board) -> dict[str, list[Chart]]:
         shown, along = (text.format(**words) for text in axes)
         drawn.setdefault(perturbation, []).append(_chart(metric, shown, along, directions.get(metric, "none"), by_name))
     return drawn
+
+
+def looks(names: Sequence[str]) -> dict[str, str]:
+    """Classes for the lines of explainers: six colours by three dashes, then again; the controls have their own.
+
+    Args:
+        names: the explainers, the best first: those that are drawn first look least alike.
+    """
+    methods = [name for name in names if name not in CONTROLS]
+    found = {name: f"s{place % COLOURS} d{place // COLOURS % DASHES}" for place, name in enumerate(methods)}
+    return {**found, "random": "floor", "oracle": "ceiling"}
+
+
+def _shown(board: Board, perturbation: str) -> set[str]:
+    names = list(board.standing(perturbation)["name"])
+    controls = {name for name, cell in board.named() if is_control(cell)}
+    return {*[name for name in names if name not in controls][:LIMIT], *controls}
 
 
 def _chart(metric: str, drawn: str, along: str, direction: str, curves: dict[str, pd.DataFrame]) -> Chart:
@@ -88,8 +118,9 @@ def _chart(metric: str, drawn: str, along: str, direction: str, curves: dict[str
         x, mean, low, high = (curve[column].to_numpy(np.float64) for column in ("x", "mean", "low", "high"))
         whole = bool(np.isfinite(low).all() and np.isfinite(high).all())
         band = _path([*place(x, high), *reversed(place(x, low))]) + "Z" if whole else ""
-        lines.append(Line(name, _path(place(x, mean)), band))
-    x_ticks = [(place(np.array([tick]), np.array([bottom]))[0][0], f"{tick:.0%}") for tick in (0, 0.25, 0.5, 0.75, 1)]
+        means = [number(value) for value in np.interp(TICKS, x, mean).tolist()]
+        lines.append(Line(name, _path(place(x, mean)), band, means))
+    x_ticks = [(place(np.array([tick]), np.array([bottom]))[0][0], f"{tick:.0%}") for tick in TICKS]
     y_ticks = [(place(np.array([0.0]), np.array([tick]))[0][1], number(tick, 2)) for tick in ticks]
     return Chart(title(metric), drawn, along, direction, lines, x_ticks, y_ticks)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EXAMPLES = 6
-EXPLAINERS = 16
+EXPLAINERS = 6
 WORDS = 60
 
 
@@ -56,8 +56,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Shown:
-    """An example and its readings; `facts` are pairs of a term and what holds."""
+    """An example and its readings.
 
+    `number` is its place in the task, from 1; `facts` are pairs of a term and what holds.
+    """
+
+    number: int
     id: str
     facts: list[tuple[str, str]]
     readings: list[Reading]
@@ -90,8 +94,10 @@ def examples(board: Board, perturbation: str, measure: str | None) -> list[Shown
                 score = number(float(values[name].get(example, np.nan)))
                 readings[example].append(_reading(name, cell, score, about[example], attributions.get(example)))
     facts = _rows(shown[0][1], "examples", chosen)
+    places = {str(one): place for place, one in enumerate(shown[0][1].table("examples")["example"], start=1)}
     return [
         Shown(
+            places[example],
             clean(example, 60),
             _facts(facts[example], board.protocol),
             readings[example],

@@ -1,52 +1,184 @@
-"""The site's first page: every explainer under every protocol, and nothing averaged that is not comparable."""
+"""The site's first page: every explainer on every task and model, and nothing averaged that is not comparable.
+
+There is a table for each way of measuring, because a mean rank over several of them would be of several questions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from assay.leaderboard.page import render
-from assay.leaderboard.protocol_summary import Interval, ProtocolSummary
-from assay.leaderboard.text import clean, interval, number, percent, title
+from assay.benchmark.store import digest
+from assay.leaderboard.overall import Overall, overall
+from assay.leaderboard.page import page_name, render
+from assay.leaderboard.protocol_summary import Entry, Hiding, Interval, ProtocolSummary
+from assay.leaderboard.protocols import differences, flatten, short_names, spell
+from assay.leaderboard.text import amount, clean, interval, number, percent, seconds, title
+
+NOWHERE = float("nan")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One protocol under one way of hiding; `note` tells it apart from others of its task and model."""
+
+    summary: ProtocolSummary
+    hiding: Hiding
+    note: str
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """All that fixes what the numbers mean, whatever the task and the model."""
+        fixed = {name: part for name, part in self.summary.protocol.items() if name not in ("task", "model")}
+        hidden = {self.hiding.perturbation: self.summary.protocol["perturbations"].get(self.hiding.perturbation)}
+        return {**fixed, "perturbations": hidden}
 
 
 def overview_page(summaries: Sequence[ProtocolSummary]) -> str:
     """The page, from the summaries of all protocols."""
-    columns = [(summary, hiding) for summary in summaries for hiding in summary.hidings]
-    found: dict[str, dict[int, tuple[str, str, bool]]] = {}
-    for place, (_, hiding) in enumerate(columns):
-        for entry in hiding.entries:
-            if not entry.control:
-                shown = (*_told(entry.mean_skill.skill), entry.mean_skill.leading)
-                found.setdefault(clean(entry.name), {})[place] = shown
-    missing = (*_told(Interval()), False)
+    notes = _notes(summaries)
+    columns = [Column(one, hiding, notes[one.key]) for one in summaries for hiding in one.hidings]
+    groups: dict[str, list[Column]] = {}
+    for column in columns:
+        groups.setdefault(digest(column.measured), []).append(column)
+    ordered = sorted(groups.values(), key=_order)
+    titles = _titles([group[0] for group in ordered])
+    entries = [entry for column in columns for entry in column.hiding.entries]
     return render(
         "overview.html",
         depth=0,
-        protocols=[_card(summary, summaries) for summary in summaries],
-        columns=[
-            {**_card(summary, summaries), "perturbation": clean(hiding.perturbation)} for summary, hiding in columns
+        methods=len({entry.explainer for entry in entries if not entry.control}),
+        tasks=len({one.task for one in summaries}),
+        models=len({one.model for one in summaries}),
+        examples=f"{sum(one.examples for one in summaries):,}",
+        protocols=[_protocol(one, notes[one.key]) for one in summaries],
+        ways=[
+            _way(group, told, number) for number, (group, told) in enumerate(zip(ordered, titles, strict=True), start=1)
         ],
-        rows=[(name, [found[name].get(place, missing) for place in range(len(columns))]) for name in sorted(found)],
-        tasks=len({summary.task for summary in summaries}),
-        models=len({summary.model for summary in summaries}),
-        skills_of=[title(one) for one in max((hiding.skills_of for _, hiding in columns), key=len, default=[])],
     )
 
 
-def _told(value: Interval) -> tuple[str, str]:
-    mean, low, high = (float("nan") if one is None else one for one in (value.mean, value.low, value.high))
-    return number(mean, 2), interval(low, high, 2)
+def _notes(summaries: Sequence[ProtocolSummary]) -> dict[str, str]:
+    subjects: dict[tuple[str, str], list[ProtocolSummary]] = {}
+    for one in summaries:
+        subjects.setdefault((one.task, one.model), []).append(one)
+    notes: dict[str, str] = {}
+    for namesakes in subjects.values():
+        notes |= short_names([one.key for one in namesakes], [one.protocol.get("preset") for one in namesakes])
+    return notes
 
 
-def _card(summary: ProtocolSummary, summaries: Sequence[ProtocolSummary]) -> dict[str, Any]:
-    namesakes = sum((other.task, other.model) == (summary.task, summary.model) for other in summaries)
+def _order(group: Sequence[Column]) -> tuple[bool, bool, int, str]:
+    """First what has a skill, then what follows no preset, then what has most tasks and models."""
+    first = group[0]
+    preset = first.summary.protocol.get("preset")
+    ranked = any(column.hiding.skills_of for column in group)
+    return not ranked, preset is not None, -len(group), f"{preset} {first.hiding.perturbation}"
+
+
+def _titles(firsts: Sequence[Column]) -> list[str]:
+    """What is hidden and how; where two ways of measuring share that, the settings in which they differ too."""
+    plain = []
+    for one in firsts:
+        told = f"{clean(one.summary.protocol['feature'])}s hidden by {clean(one.hiding.perturbation)}".capitalize()
+        preset = one.summary.protocol.get("preset")
+        plain.append(f"{told}, after {clean(preset, 40)}" if preset else told)
+    titles = []
+    for place, told in enumerate(plain):
+        alike = [other for other, theirs in enumerate(plain) if theirs == told]
+        contents = [firsts[other].measured for other in alike]
+        own, differing = flatten(contents[alike.index(place)]), differences(contents)
+        settings = [f"{clean(path)} {clean(spell(own[path]), 60)}" for path in differing if path in own]
+        titles.append(" · ".join([told, *settings[:3]]))
+    return titles
+
+
+def _way(group: Sequence[Column], told: str, number: int) -> dict[str, Any]:
+    """One way of measuring: a table of all explainers on all tasks and models."""
+    found: dict[str, dict[int, Entry]] = {}
+    for place, column in enumerate(group):
+        for entry in column.hiding.entries:
+            if not entry.control:
+                found.setdefault(entry.name, {})[place] = entry
+    standings = overall([(column.summary, column.hiding) for column in group])
+    skills_of = max((column.hiding.skills_of for column in group), key=len)
+    rows = [_row(one, found[one.name], len(group)) for one in standings]
+    return {
+        "id": f"way-{number}",
+        "title": told,
+        "skills_of": [title(one) for one in skills_of],
+        "columns": [
+            {
+                "folder": column.summary.folder,
+                "task": clean(column.summary.task, 60),
+                "model": clean(column.summary.model, 80),
+                "note": column.note,
+                "place": list(column.summary.hidings).index(column.hiding) + 1,
+            }
+            for column in group
+        ],
+        "whole": [row for row in rows if row["ranked"]],
+        "partial": [row for row in rows if not row["ranked"]],
+    }
+
+
+def _row(standing: Overall, entries: Mapping[int, Entry], columns: int) -> dict[str, Any]:
+    first = next(iter(entries.values()))
+    return {
+        "name": clean(standing.name),
+        "page": page_name(first.explainer),
+        "family": clean(first.family),
+        "ranked": standing.rank.mean is not None,
+        "rank": _told(standing.rank, 1),
+        "win_rate": _told(standing.win_rate, 2),
+        "rows": _amount(standing.rows, amount),
+        "seconds": _amount(standing.seconds, seconds),
+        "missing": len(standing.missing),
+        "cells": [_cell(entries.get(place)) for place in range(columns)],
+    }
+
+
+def _cell(entry: Entry | None) -> dict[str, Any] | None:
+    """An explainer under one protocol: its skill, and what stands there instead when a reader asks for another."""
+    if entry is None:
+        return None
+    skill, win, standing = _told(entry.mean_skill.skill, 2), _told(Interval(), 2), entry.mean_skill
+    alike = standing.rank_low is None or standing.rank_low == standing.rank_high
+    ranks = "" if alike else f"{standing.rank_low}–{standing.rank_high}"
+    rank = "—" if standing.rank is None else str(standing.rank)
+    return {
+        "skill": skill,
+        "rank": {"text": rank, "interval": ranks, "sort": standing.rank or ""},
+        "win": win,
+        "best": standing.leading,
+    }
+
+
+def _told(value: Interval, digits: int) -> dict[str, str]:
+    mean, low, high = (NOWHERE if one is None else one for one in (value.mean, value.low, value.high))
+    sort = "" if value.mean is None else f"{value.mean:.4g}"
+    return {"text": number(mean, digits), "interval": interval(low, high, digits), "sort": sort}
+
+
+def _amount(value: float | None, spelled: Any) -> dict[str, str]:
+    return {"text": spelled(NOWHERE if value is None else value), "sort": "" if value is None else f"{value:.4g}"}
+
+
+def _protocol(summary: ProtocolSummary, note: str) -> dict[str, Any]:
+    leading = [
+        (clean(entry.name), page_name(entry.explainer))
+        for entry in (summary.hidings[0].entries if summary.hidings else [])
+        if entry.mean_skill.leading and not entry.control
+    ]
     return {
         "folder": summary.folder,
         "task": clean(summary.task, 60),
         "model": clean(summary.model, 80),
+        "note": note,
         "key": clean(summary.key[:8]),
-        "alone": namesakes == 1,
         "examples": f"{summary.examples:,}",
         "accuracy": percent(summary.accuracy),
+        "hidings": [clean(hiding.perturbation) for hiding in summary.hidings],
+        "leading": leading,
     }

@@ -1,62 +1,71 @@
-"""The page of one protocol: its tables, curves and examples, and how to reproduce them."""
+"""The pages of one protocol: its tables, curves and examples, how to reproduce them, and the examples' viewer."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from assay.benchmark.summary import CONTROLS
 from assay.leaderboard.board import Board
-from assay.leaderboard.curves import Chart, charts
+from assay.leaderboard.comparison import comparisons
+from assay.leaderboard.curves import Chart, charts, looks
 from assay.leaderboard.examples import examples
 from assay.leaderboard.page import render
-from assay.leaderboard.protocols import definition_list, flatten, spell
+from assay.leaderboard.protocols import definition_list, flatten, short_names, spell
 from assay.leaderboard.tables import make_table, reasons
 from assay.leaderboard.text import clean, percent, title
 
 # So many methods' curves are drawn at first; more would hide each other.
 DRAWN = 4
-COLOURS = 6
 
 
-def protocol_page(board: Board, folders: dict[str, str]) -> str:
-    """The page.
+def protocol_pages(board: Board, folders: Mapping[str, str]) -> dict[str, str]:
+    """The pages, by the name of their file.
 
     Args:
         board: the cells of the protocol.
         folders: of each protocol of the same task and model, by key.
     """
-    methods = sorted({clean(name) for name, cell in board.named()} - set(CONTROLS))
-    colours = {name: f"s{place % COLOURS} d{place // COLOURS % 3}" for place, name in enumerate(methods)}
-    colours |= {"random": "floor", "oracle": "ceiling"}
-    return render("protocol.html", depth=2, section=_section(board, folders), colours=colours)
+    section = _section(board, folders)
+    return {
+        "index.html": render("protocol.html", depth=2, section=section),
+        "examples.html": render("viewer.html", depth=2, section=section),
+    }
 
 
-def _section(board: Board, folders: dict[str, str]) -> dict[str, Any]:
+def _section(board: Board, folders: Mapping[str, str]) -> dict[str, Any]:
     tables = [make_table(board, perturbation) for perturbation in board.perturbations]
     first = board.perturbations[0] if tables else None
     skills = board.skills.iloc[0]["measures"] if len(board.skills) else ()
     measure = next(iter(skills or (board.measures(first) if first else ())), None)
     drawn = charts(board)
     counts, about = board.cells[0].meta["counts"], board.cells[0].meta
+    ranked = [clean(name) for name in (board.standing(first)["name"] if first else board.names)]
+    presets = board.differences.get("preset", [board.protocol.get("preset")] * len(board.siblings))
+    notes = short_names(board.siblings, [None if preset == spell(None) else preset for preset in presets])
     return {
-        "id": "protocol",
         "task": clean(board.task, 60),
         "model": clean(board.model, 80),
         "key": clean(board.key[:8]),
+        "note": notes[board.key],
         "examples": f"{counts['examples']:,}",
         "accuracy": percent(about["accuracy"]),
         "majority": percent(about["majority"]),
         "truncated": f"{counts['truncated_examples']:,} ({counts['truncated_tokens']:,} tokens)",
+        "skills_of": max((table.skills_of for table in tables), key=len, default=[]),
         "tables": tables,
+        "looks": looks(ranked),
         "figures": [_figures(board, perturbation, drawn.get(perturbation, [])) for perturbation in board.perturbations],
+        "comparisons": comparisons(board),
+        "downloads": [],
         "shown": examples(board, first, measure) if first else [],
         "shown_by": title(measure) if measure else "",
         "definitions": [(clean(term), clean(text, 2000)) for term, text in definition_list(board.protocol)],
         "environments": _environments(board),
-        "commands": [(clean(name), clean(cell.meta["command"], 4000)) for name, cell in board.named()],
+        "commands": _commands(board),
         "reasons": reasons(board),
-        "siblings": [(folders[key], clean(key[:8]), key == board.key) for key in board.siblings],
+        "siblings": [(folders[key], notes[key], key == board.key) for key in board.siblings],
         "differences": [
             (clean(path), [clean(value) for value in values]) for path, values in board.differences.items()
         ],
@@ -74,8 +83,17 @@ def _figures(board: Board, perturbation: str, drawn: list[Chart]) -> dict[str, A
         "perturbation": clean(perturbation),
         "charts": drawn,
         "legend": legend,
-        "ticked": {*methods[:DRAWN], *controls},
+        "ticked": {*[name for name in legend if name not in controls][:DRAWN], *controls},
+        "left_out": len(methods) + len(controls) - len(legend) if drawn else 0,
     }
+
+
+def _commands(board: Board) -> list[tuple[list[str], str]]:
+    """Each command with the explainers whose rows it made."""
+    found: dict[str, list[str]] = {}
+    for name, cell in board.named():
+        found.setdefault(clean(cell.meta["command"], 4000), []).append(clean(name))
+    return [(names, command) for command, names in found.items()]
 
 
 def _environments(board: Board) -> list[tuple[str, str]]:

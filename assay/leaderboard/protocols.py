@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assay.plain_text import clean
+
 MISSING = "—"
 
 # The order in which a reader asks; whatever else a protocol holds follows under its own path.
@@ -51,6 +53,24 @@ def differences(contents: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     paths = dict.fromkeys(path for flat in flats for path in flat)
     values = {path: [spell(flat[path]) if path in flat else MISSING for flat in flats] for path in paths}
     return {path: texts for path, texts in values.items() if len(set(texts)) > 1}
+
+
+def short_names(keys: Sequence[str], presets: Sequence[str | None]) -> dict[str, str]:
+    """What tells protocols of one task and model apart, by key: nothing where there is one, else the preset.
+
+    Where that is not enough, the beginning of the key stands beside it.
+
+    Args:
+        keys: of the protocols.
+        presets: that each follows; None for none.
+    """
+    if len(keys) == 1:
+        return {keys[0]: ""}
+    names = {}
+    for key, preset in zip(keys, presets, strict=True):
+        told = [clean(preset or "own settings", 40)] if len(set(presets)) > 1 else []
+        names[key] = ", ".join([*told, *([clean(key[:8])] if list(presets).count(preset) > 1 else [])])
+    return names
 
 
 def spell(value: Any) -> str:

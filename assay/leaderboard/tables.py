@@ -11,6 +11,8 @@ import numpy as np
 from assay.benchmark.store import Cell
 from assay.benchmark.summary import CONTROLS, explained_otherwise
 from assay.leaderboard.board import Board, is_control
+from assay.leaderboard.page import page_name
+from assay.leaderboard.protocol_summary import family
 from assay.leaderboard.protocols import MISSING
 from assay.leaderboard.text import ARROWS, amount, clean, interval, number, seconds, title
 
@@ -62,9 +64,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One explainer; `ranks` are those that it may have, where it was compared with others."""
+    """One explainer; `page` names its page, `ranks` are those that it may have, where it was compared with others."""
 
     name: str
+    page: str
+    family: str
     rank: str
     ranks: str
     skill: Value
@@ -151,6 +155,8 @@ def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place:
     undefined = [int(row["undefined"]) for row in own if row is not None]
     return Row(
         name=clean(explained_otherwise(standing["name"], standing["explained_under"], standing["perturbation"])),
+        page=page_name(cell.explainer),
+        family=family(cell),
         rank="" if np.isnan(standing["rank"]) else str(int(standing["rank"])),
         ranks=_ranks(standing["rank_low"], standing["rank_high"]) if standing["group"] else "",
         skill=_value(standing["skill"], standing["skill_low"], standing["skill_high"], digits=2),
@@ -181,7 +187,7 @@ def _score(row: Mapping[str, Any] | None, examples: int) -> Score:
 
 def _absent(name: str, measures: int) -> Row:
     nothing = [Score(Value(), Value(), False, "")] * measures
-    return Row(name, "", "", Value(), None, nothing, Value(), "", Value(), MISSING, 0, present=False)
+    return Row(name, "", "", "", "", Value(), None, nothing, Value(), "", Value(), MISSING, 0, present=False)
 
 
 def _heading(measure: str, direction: str) -> Heading:

@@ -74,7 +74,7 @@ def test_scores_and_skills_take_turns(page: Any) -> None:
 
 def test_a_tick_draws_a_curve(page: Any) -> None:
     curves = page.locator(".curves").first
-    box = curves.locator("input[data-series='1']")
+    box = curves.locator("label[data-series='1'] input")
     line = curves.locator("g.series[data-series='1']").first
     assert line.is_visible()
     box.uncheck()
