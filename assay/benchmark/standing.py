@@ -110,7 +110,8 @@ def told_apart(values: Floats, level: float = LEVEL) -> tuple[Bools, Floats]:
     bound = 0.0
     while left.any():
         again = np.flatnonzero(highest >= bound)
-        highest[again] = np.concatenate(list(_highest(filled, defined, norms, signs[again], left, dtype)))
+        if len(again):
+            highest[again] = np.concatenate(list(_highest(filled, defined, norms, signs[again], left, dtype)))
         ordered = np.sort(highest)
         p_values = (_reaching(ordered, observed * (1 - rounding)) + extra) / (len(signs) + extra)
         certain = left & (observed >= bound) & (p_values <= level)
