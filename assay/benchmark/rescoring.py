@@ -231,7 +231,7 @@ class _Rescoring:
                         if judge.objective(max(1, len(example["features"]))) is None:
                             continue
                         if not self.wanted.kept(metric, perturbation):
-                            raise Unanswered(f"the oracle has not searched for {metric} under {perturbation} yet")
+                            raise Unanswered(f"the oracle has not searched for {metric} under {perturbation} yet", True)
                         draws = [row for row in draws if (row["metric"], row["perturbation"]) == (metric, perturbation)]
                     scores = {
                         row["draw"]: self._stored.judged(judge, metric, perturbation, example, row, len(draws))
@@ -253,7 +253,7 @@ class _Rescoring:
         task = source.load()
         if task.fingerprint != before["task"]["fingerprint"]:
             raise AssayError(f"Task {task.name} holds other examples now than those that were explained.")
-        train = partial(_train_split, config["task"], self.settings.seed)
+        train = partial(train_split, config["task"], self.settings.seed)
         preparation.prepare({}, self.wanted.perturbations, model, train, self.settings.seed)
         match = match_labels(task.labels, model.labels)
         examples = [example.relabelled(match.class_of_label) for example in task]
@@ -348,7 +348,14 @@ def _plain(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name not in added}
 
 
-def _train_split(task: Mapping[str, Any], seed: int, count: int) -> Sequence[Any]:
+def train_split(task: Mapping[str, Any], seed: int, count: int) -> Sequence[Any]:
+    """As many examples of a task's train split as a run with this seed has seen; -1 for all.
+
+    Args:
+        task: class and settings of the task's source.
+        seed: of the run.
+        count: how many.
+    """
     from assay.tasks.base import stratified
 
     train = registry.instantiate({**task, "split": "train", "size": None}).load().examples
