@@ -90,19 +90,64 @@ class Cell:
         return protocol
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the tables `examples`, `attributions`, `scores`, `curves` and `answers`."""
-        frame: pd.DataFrame = self._read(name).to_pandas()
+        """One of the tables `examples`, `attributions`, `scores`, `curves` and `answers`.
+
+        Raises:
+            AssayError: it is not what was written.
+        """
+        frame: pd.DataFrame = self.arrow(name).to_pandas()
         return frame
 
     def rows(self, name: str) -> list[Record]:
-        """One of the tables, row by row."""
-        rows: list[Record] = self._read(name).to_pylist()
+        """One of the tables, row by row.
+
+        Raises:
+            AssayError: it is not what was written.
+        """
+        rows: list[Record] = self.arrow(name).to_pylist()
         return rows
 
-    def _read(self, name: str) -> pa.Table:
+    def arrow(self, name: str, coded: Sequence[str] = ()) -> pa.Table:
+        """One of the tables.
+
+        Args:
+            name: of the table.
+            coded: columns of text that come as a dictionary and codes, where that saves time.
+
+        Raises:
+            AssayError: it is not what was written.
+        """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return completed(pq.read_table(self.path / f"{name}.parquet"), table_schema(name))
+        file = pq.ParquetFile(pa.BufferReader(self.content(f"{name}.parquet")), read_dictionary=list(coded))
+        return completed(file.read(use_threads=False), table_schema(name))
+
+    def content(self, file: str) -> bytes:
+        """One of the files, read once and compared with its checksum before anything is made of it.
+
+        Raises:
+            AssayError: it is missing or not what was written.
+        """
+        try:
+            content = (self.path / file).read_bytes()
+            if hashlib.sha256(content).hexdigest() != self._sums[file]:
+                raise Damaged(f"{self.path / file} is not what was written")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self.damaged(Damaged(f"{self.path} is damaged: {error}")) from error
+        except Damaged as damage:
+            raise self.damaged(damage) from damage
+        return content
+
+    def damaged(self, damage: Damaged) -> AssayError:
+        """What to tell who reads a damaged cell."""
+        command = self.meta.get("command", "assay run")
+        return AssayError(f"{damage}. Run the same command again to recompute it: {command}")
+
+    @cached_property
+    def _sums(self) -> Mapping[str, str]:
+        sums: Mapping[str, str] = json.loads((self.path / "checksums.json").read_text("utf-8"))
+        return sums
 
     @cached_property
     def scores(self) -> pd.DataFrame:
@@ -184,8 +229,7 @@ class Store:
             try:
                 verify(cell.path)
             except Damaged as damage:
-                command = cell.meta.get("command", "assay run")
-                raise AssayError(f"{damage}. Run the same command again to recompute it: {command}") from damage
+                raise cell.damaged(damage) from damage
         return cells
 
     def find(self, meta: Mapping[str, Any]) -> Cell | None:
