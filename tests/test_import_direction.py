@@ -15,10 +15,11 @@ BELOW: dict[str, set[str]] = {
     "benchmark": {"explainers", "metrics", "tasks"},
     "leaderboard": {"benchmark", "explainers", "metrics", "tasks"},
     "view": {"benchmark", "explainers", "metrics", "tasks"},
-    "validation": {"benchmark", "explainers", "metrics", "tasks"},
+    "figures": {"benchmark", "explainers", "metrics", "tasks"},
+    "validation": {"leaderboard", "benchmark", "explainers", "metrics", "tasks"},
 }
 # What stands above the rooms although it lies at the root: what a user calls.
-DOORS = {"__init__", "api", "command_line", "training", "training_data", "base_models", "figures"}
+DOORS = {"__init__", "api", "command_line", "training", "training_data", "base_models"}
 
 
 def imported(path: Path) -> set[str]:

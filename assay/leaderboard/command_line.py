@@ -28,3 +28,19 @@ def build(
     page = build_page(results, out)
     chosen.log_leaderboard(out)
     typer.echo(f"Leaderboard: {page}")
+
+
+@leaderboard.command()
+def show(
+    results: Results,
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Only this protocol: the beginning of its key.")] = None,
+) -> None:
+    """Print the tables: scores with intervals, skill, cost, and what is undefined."""
+    from assay.benchmark.progress import console
+    from assay.benchmark.selection import select
+    from assay.benchmark.store import Store
+    from assay.benchmark.table import terminal_table
+
+    console.print(terminal_table(select(Store(results).checked_cells(), task, model, protocol)))
