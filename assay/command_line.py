@@ -92,9 +92,9 @@ def score(
 ) -> None:
     """Judge stored attributions by other metrics; the model is asked only for what is not stored."""
     from assay.benchmark import launch
+    from assay.benchmark.configured_model import load_model
     from assay.benchmark.progress import console
     from assay.benchmark.rescoring import rescore
-    from assay.benchmark.run import load_model
     from assay.benchmark.store import Cell
     from assay.benchmark.table import terminal_table
 

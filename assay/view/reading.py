@@ -13,12 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from assay import registry
 from assay.benchmark import preparation
+from assay.benchmark.configured_model import load_model
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.own_perturbation import build_explainer
 from assay.benchmark.progress import say
 from assay.benchmark.records import Records
-from assay.benchmark.run import load_model
 from assay.conversation import Feature, Vector
 from assay.errors import AssayError
 from assay.example import Example

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from assay.benchmark import run as run_module
+from assay.benchmark import configured_model
 from assay.benchmark.store import TABLES, Cell, Store
 from assay.classifier import Classifier
 from tests.benchmark.cli import Ended, assay, save_model, save_task
@@ -194,7 +194,7 @@ def test_correcting_the_order_of_a_models_classes_is_another_protocol(place: Pat
     copy = save_model(tmp_path / "model")
     run(place, tmp_path / "results", "target=gold", model=str(copy))
     save_model(tmp_path / "model", ("positive", "negative"))
-    run_module._classifier.cache_clear()
+    configured_model._classifier.cache_clear()
     run(place, tmp_path / "results", "target=gold", model=str(copy))
     assert len(Store(tmp_path / "results").cells()) == 6
 

@@ -1,0 +1,51 @@
+"""The model that a configuration describes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from assay.classifier import Classifier
+from assay.errors import AssayError
+from assay.model_loading import load_causal_config, load_config
+from assay.prompted import PromptedClassifier, parse_template
+
+KINDS = ("classifier", "prompted")
+
+
+def load_model(content: Mapping[str, Any]) -> Classifier:
+    """The classifier that a configuration describes; jobs of a sweep often share one, so the last is kept."""
+    return _classifier(json.dumps(content))
+
+
+@lru_cache(maxsize=1)
+def _classifier(content: str) -> Classifier:
+    model = json.loads(content)
+    how = {name: model[name] for name in ("device", "dtype", "revision")}
+    if model["kind"] == "prompted":
+        return PromptedClassifier.load(model["path"], model["template"], model["label_words"], **how)
+    return Classifier.from_pretrained(model["path"], **how)
+
+
+def class_names(model: Mapping[str, Any]) -> list[str]:
+    """The model's classes, found out without loading it.
+
+    Raises:
+        AssayError: a model that is not there or of another kind, or a prompt that lacks something.
+    """
+    if model["kind"] == "prompted":
+        load_causal_config(model["path"], model["revision"])
+        parse_template(model["template"])
+        if not isinstance(model["label_words"], Mapping):
+            raise AssayError(
+                "model.label_words must give each class its word, for example "
+                '\'model.label_words={negative: " terrible", positive: " great"}\'.'
+            )
+        return [str(label) for label in model["label_words"]]
+    given = [name for name in ("template", "label_words") if model[name] is not None]
+    if given:
+        raise AssayError(f"model.{given[0]} is only for model.kind=prompted; this model is a classifier.")
+    id2label = load_config(model["path"], model["revision"]).id2label
+    return [str(id2label[index]) for index in sorted(id2label)]
