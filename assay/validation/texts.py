@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 
@@ -30,13 +30,13 @@ class Texts:
 
     Attributes:
         ordinary: four texts of a few words (pairs for a model that takes nothing else), three of one length.
-        special: by what is special about them; those that the model refuses are left out.
+        special: by what is special about them, one text or two; those that the model refuses are left out.
         refused: why the others are, in the model's words.
         words: what they are made of.
     """
 
     ordinary: tuple[Example, ...]
-    special: dict[str, Example]
+    special: dict[str, list[Example]]
     refused: dict[str, str]
     words: tuple[str, ...]
 
@@ -62,38 +62,39 @@ def make_texts(model: Classifier, seed: int) -> Texts:
     whole = [word for word in words if _tokens(model, word) == 1] or words
     several = [first + second for first, second in pairwise(words)]
     several = [word for word in several if _tokens(model, word) > 1] or several
-    ordinary = [(_line(whole, length, 11 * place),) for place, length in enumerate(_ORDINARY)]
-    pairs = [
-        (_line(whole, length // 2, 5 * place), _line(whole, 3, 3 + 7 * place)) for place, length in enumerate(_ORDINARY)
-    ]
-    special: dict[str, tuple[str, ...]] = {
-        "pairs": (_line(whole, 5, 2), _line(whole, 4, 20)),
-        "one word": (whole[0],),
-        f"{LONG} words": (_line(whole, LONG, 0),),
-        "an empty second text": (_line(whole, 5, 4), ""),
-        "repeated words": (" ".join([whole[1]] * 5 + [whole[2]]),),
-        "words of several tokens": (_line(several, 4, 0),),
+    special: dict[str, list[tuple[str, ...]]] = {
+        "pairs": [(_line(whole, 5, 2), _line(whole, 4, 20))],
+        "one word": [(whole[0],)],
+        f"{LONG} words": [(_line(whole, LONG, 0),)],
+        "an empty text in a pair": [(_line(whole, 5, 4), ""), ("", _line(whole, 5, 4))],
+        "repeated words": [(" ".join([whole[1]] * 5 + [whole[2]]),)],
+        "words of several tokens": [(_line(several, 4, 0),)],
     }
     refused: dict[str, str] = {}
-    taken: dict[str, Example] = {}
-    for name, text in special.items():
-        reason = _why_refused(model, Example(name, text))
+    taken: dict[str, list[Example]] = {}
+    for name, texts in special.items():
+        examples = [Example(f"{name} {place}", text) for place, text in enumerate(texts)]
+        reason = _why_refused(model, examples)
         if reason is None:
-            taken[name] = Example(name, text)
+            taken[name] = examples
         else:
             refused[name] = reason
-    chosen = [Example(f"text {place}", text) for place, text in enumerate(ordinary)]
-    if _why_refused(model, chosen[0]) is not None:
-        chosen = [Example(f"text {place}", text) for place, text in enumerate(pairs)]
-        reason = _why_refused(model, chosen[0])
+    ordinary = [Example(f"text {place}", (_line(whole, n, 11 * place),)) for place, n in enumerate(_ORDINARY)]
+    if _why_refused(model, ordinary) is not None:
+        ordinary = [
+            Example(f"text {place}", (_line(whole, n // 2, 5 * place), _line(whole, n - n // 2, 3 + 7 * place)))
+            for place, n in enumerate(_ORDINARY)
+        ]
+        reason = _why_refused(model, ordinary)
         if reason is not None:
             raise AssayError(f"{model.name} reads neither texts nor pairs: {reason}")
-    return Texts(tuple(chosen), taken, refused, tuple(whole))
+    return Texts(tuple(ordinary), taken, refused, tuple(whole))
 
 
-def _why_refused(model: Classifier, example: Example) -> str | None:
+def _why_refused(model: Classifier, examples: Iterable[Example]) -> str | None:
     try:
-        model.encode(example)
+        for example in examples:
+            model.encode(example)
     except AssayError as error:
         return str(error)
     return None

@@ -149,6 +149,8 @@ class _LooksInside(_Watched, WhiteBoxExplainer):
                 **surroundings.of_batch(batch, target),
             }
 
+        # As if another method had been there before, whose results are kept for this one too.
+        model.input_gradient(batch, target)
         before = state()
         try:
             found: Tensor | Explanation = self._inner.attribute(model, batch, target)
