@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from assay.benchmark.axes import axes as axes_of
-from assay.benchmark.summary import CONTROLS, mean_curves, overall, told_apart
+from assay.benchmark.mean_curves import mean_curves
+from assay.benchmark.summary import CONTROLS, overall, told_apart
 from assay.errors import unknown_name
 from assay.figures.chosen import Results, chosen, hiding
 from assay.figures.drawing import COLOURS, CONTROL_LINES, DASHES, better, figure, plain_text, safe, title

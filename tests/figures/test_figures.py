@@ -18,9 +18,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from assay import Attribution, Feature, figures
+from assay.benchmark.mean_curves import mean_curves
 from assay.benchmark.statistics import mean_interval
 from assay.benchmark.store import Cell, Store
-from assay.benchmark.summary import contests, mean_curves, overall, summarise
+from assay.benchmark.summary import contests, overall, summarise
 from assay.errors import AssayError
 from assay.figures.costs import front
 from assay.figures.ranks import cliques
