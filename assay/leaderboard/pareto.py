@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay.leaderboard.text import amount, clean, number, seconds
+from assay.leaderboard.text import amount, clean, interval, number, seconds
 
 WIDTH, HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 18.0, 12.0, 44.0
@@ -29,9 +29,13 @@ class Method:
 
 @dataclass(frozen=True)
 class Point:
-    """A method as it is drawn; `label` is None where there is no room for its name, `whisker` without an interval."""
+    """A method as it is drawn; `label` is None where there is no room for its name, `whisker` without an interval.
+
+    `skill` and `told` are its mean skill, with the interval, and its cost as text.
+    """
 
     name: str
+    skill: str
     x: float
     y: float
     whisker: tuple[float, float] | None
@@ -102,7 +106,10 @@ def plot(cost: str, methods: Sequence[Method]) -> Plot | None:
     points = []
     for place, (method, (x, y)) in enumerate(zip(known, places, strict=True)):
         whisker = (down(method.high), down(method.low)) if np.isfinite([method.low, method.high]).all() else None
-        points.append(Point(clean(method.name), x, y, whisker, place in leading, labels[place], told(method.cost)))
+        skill = f"{number(method.skill, 2)} {interval(method.low, method.high, 2)}".strip()
+        points.append(
+            Point(clean(method.name), skill, x, y, whisker, place in leading, labels[place], told(method.cost))
+        )
     steps = [places[place] for place in leading]
     path = f"M{steps[0][0]} {steps[0][1]}" + "".join(f"H{x}V{y}" for x, y in steps[1:]) + f"H{WIDTH - _RIGHT}"
     marks = np.arange(bottom, top + step / 2, step) if np.isfinite(step) else [bottom, 0.0, 1.0, top]

@@ -49,6 +49,7 @@ def _section(board: Board, folders: Mapping[str, str]) -> dict[str, Any]:
         "model": clean(board.model, 80),
         "key": clean(board.key[:8]),
         "note": notes[board.key],
+        "feature": clean(board.protocol["feature"]),
         "examples": f"{counts['examples']:,}",
         "accuracy": percent(about["accuracy"]),
         "majority": percent(about["majority"]),
