@@ -265,9 +265,9 @@ def find_features(
     example: Example,
     row: Row,
     places: Sequence[Place | None],
-    tokenizer: PreTrainedTokenizerBase,
-    feature: FeatureUnit,
-    truncated: int,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    feature: FeatureUnit = "word",
+    truncated: int = 0,
 ) -> Encoding:
     """Find the features of an example from where its tokens stand.
 
@@ -275,7 +275,7 @@ def find_features(
         example: the texts.
         row: the model's input.
         places: for each token of it where it stands, None for a token that can never be hidden.
-        tokenizer: what made the tokens.
+        tokenizer: what made the tokens; only features that are tokens are named by it.
         feature: what is scored and hidden.
         truncated: how many tokens were cut off.
     """
@@ -298,11 +298,10 @@ def find_features(
         if key not in index_of_key:
             index_of_key[key] = len(features)
             first, last = spans[sequence][word]
-            name = (
-                example.text[sequence][first:last]
-                if feature == "word"
-                else str(tokenizer.convert_ids_to_tokens(int(row.ids[token])))
-            )
+            name = example.text[sequence][first:last]
+            if feature == "token":
+                assert tokenizer is not None
+                name = str(tokenizer.convert_ids_to_tokens(int(row.ids[token])))
             features.append(Feature(name, sequence, position))
             words.append(word)
         feature_of_token[token] = index_of_key[key]
