@@ -110,6 +110,11 @@ def corrected(family: Sequence[Comparison]) -> list[Comparison]:
         return found
     p_values = multipletests([family[place].p for place in tested], method="holm")[1]
     wilcoxon = multipletests([family[place].wilcoxon for place in tested], method="holm")[1]
+    # What Holm's first and hardest step finds.
+    effects = {
+        examples: effect_seen(examples, POWER, LEVEL / len(tested))
+        for examples in {family[place].examples for place in tested}
+    }
     for place, p_value, of_ranks in zip(tested, p_values, wilcoxon, strict=True):
         one = family[place]
         found[place] = replace(
@@ -117,7 +122,7 @@ def corrected(family: Sequence[Comparison]) -> list[Comparison]:
             p_corrected=float(p_value),
             wilcoxon_corrected=float(of_ranks),
             family=len(tested),
-            seen=_seen(one, len(tested)),
+            seen=effects[one.examples] * one.spread if math.isfinite(effects[one.examples]) else math.inf,
         )
     return found
 
@@ -166,12 +171,6 @@ def _no_verdict(defined: np.ndarray[tuple[int, int], np.dtype[np.bool_]], subjec
         lacking = (subject, other)[int(counts.argmin())]
         return f"{lacking} has a value on {both} of {int(counts.max())} examples, too few to stand for the others"
     return too_few(both)
-
-
-def _seen(one: Comparison, family: int) -> float:
-    """The smallest advantage that Holm's first and hardest step finds with a chance of 80 %."""
-    effect = effect_seen(one.examples, POWER, LEVEL / family)
-    return effect * one.spread if math.isfinite(effect) else math.inf
 
 
 def _mean(column: Floats) -> float:

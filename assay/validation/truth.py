@@ -62,7 +62,7 @@ class Planted:
         lacking = [task for task in self.tasks if not (self.models / task).exists()]
         if lacking:
             few = f"{len(lacking)} small model{'s' if len(lacking) > 1 else ''} for {', '.join(lacking)}"
-            say(f"Training {few}: once, under half a minute each. Kept in {self.models}.")
+            say(f"Training {few}, once; they are kept in {self.models}.")
         return launch.launch(
             "train",
             lambda config: [str(train(config))],
