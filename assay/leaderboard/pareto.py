@@ -13,7 +13,8 @@ WIDTH, HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 18.0, 12.0, 44.0
 # What costs nothing has no place on a logarithmic axis; it stands left of its beginning.
 _NOTHING = 30.0
-_LETTER, _LINE = 6.1, 12.0
+# The width of a letter, of one of a bold name, and the height of a line.
+_LETTER, _BOLD, _LINE = 6.3, 6.9, 12.0
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,16 @@ def _across(costs: Sequence[float]) -> tuple[_Axis, list[tuple[float, str]]]:
     high = int(np.ceil(np.log10(max(some)))) if some else 1
     high = max(high, low + 1)
     axis = _Axis(low, high, _LEFT + (_NOTHING if free else 8.0))
-    every = 1 if high - low <= 6 else 2
-    ticks = [(axis(10.0**power), f"{10.0**power:,.10g}") for power in range(low, high + 1, every)]
+    every = 1 if high - low <= 5 else 2
+    ticks = [(axis(10.0**power), _power(power)) for power in range(low, high + 1, every)]
     return axis, [(axis(0.0), "0"), *ticks] if free else ticks
+
+
+def _power(power: int) -> str:
+    """A power of ten: as a number where that is short."""
+    if -3 <= power <= 5:
+        return f"{10.0**power:,.10g}"
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,7 @@ def _labels(
     others = [place for place in range(len(names)) if place not in leading]
     for place in [*leading, *others]:
         x, y = places[place]
-        width = _LETTER * len(names[place])
+        width = (_BOLD if place in leading else _LETTER) * len(names[place])
         tries = [(x + 7, y + 4, "start"), (x - 7, y + 4, "end"), (x, y - 8, "middle"), (x, y + 16, "middle")]
         tries += [(x + 6, y - 6, "start"), (x + 6, y + 14, "start"), (x - 6, y - 6, "end"), (x - 6, y + 14, "end")]
         for left, base, anchor in tries:

@@ -56,7 +56,7 @@ def test_names_lie_inside_and_not_on_each_other(count: int) -> None:
         assert 0 <= point.y <= HEIGHT
         if point.label:
             x, y, anchor, name = point.label
-            width = 6.1 * len(name)
+            width = (6.9 if point.on_front else 6.3) * len(name)
             left = x - {"start": 0, "middle": width / 2, "end": width}[anchor]
             boxes.append((left, y - 9, left + width, y + 2))
     assert len(boxes) >= min(count, 8)
