@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from assay.errors import AssayError
 from assay.explainers.base import Explainer
+from assay.plain_text import clean
 
 if TYPE_CHECKING:
     from assay.classifier import Classifier
@@ -77,7 +78,9 @@ def check_contract(build: Callable[[], Explainer], model: Classifier, seed: int 
             status, detail = "skipped", str(reason)
         except Exception as error:
             status, detail = "failed", described(error)
-        found.append(Check(name, status, detail, time.perf_counter() - started))
+        if status == "failed":
+            trial.failed.add(check)
+        found.append(Check(name, status, clean(detail, limit=450), time.perf_counter() - started))
     return found
 
 

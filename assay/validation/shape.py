@@ -42,7 +42,7 @@ def refuse(found: object, name: str, settings: Mapping[str, Any]) -> None:
     elif callable(found):
         problems = _of_function(found, settings)
     else:
-        problems = [f"it is a {type(found).__name__}, neither a class nor a function"]
+        problems = [f"it is an object of the type {type(found).__name__}, neither a class nor a function"]
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise AssayError(f"{name} cannot be validated:{listed}\nHow to write an explainer: docs/explaining.md.")

@@ -94,7 +94,7 @@ def _try_to_build(subject: Subject, target: str) -> None:
         if isinstance(cause, TypeError) and subject.kind == "class":
             raise AssayError(f"{target} cannot be built.\n\n{traceback_of(cause)}") from error
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise AssayError(f"{target} cannot be built.\n\n{traceback_of(error)}") from error
 
 

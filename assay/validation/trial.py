@@ -73,7 +73,7 @@ class Trial:
         self.seed = seed
         self.texts: Texts = make_texts(model, seed)
         self.spoils_the_model = False
-        self.outcomes: dict[Callable[[Trial], str], bool] = {}  # of checks that others build on
+        self.failed: set[Callable[[Trial], str]] = set()  # checks that others build on
         self.classes = len(model.labels)
 
     @property
@@ -151,7 +151,7 @@ class Trial:
                     draws = () if reason is not None else tuple(np.array(record["scores"]) for record in own)
                     words = tuple(str(feature) for feature in evaluation.encodings[place].features)
                     found.append(Found(words, evaluation.targets[place], draws, reason))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if not seen.crashes:
                     seen.crashes.append(described(error))
                 return [Found((), 0, (), described(error)) for _ in examples]

@@ -6,6 +6,8 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from assay.plain_text import clean
+
 _PACKAGE = str(Path(__file__).parents[1])
 _OTHERS = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -43,8 +45,8 @@ def place_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """The error and its place in a line, such as `ValueError: no words (my_module.py:12)`."""
-    said = str(error).strip()
+    """The error and its place in a line, such as `ValueError: no words (my_module.py:12)`; long ones are cut."""
+    said = clean(error, limit=300).strip()
     return f"{type(error).__name__}{f': {said}' if said else ''} ({place_of(error)})"
 
 

@@ -138,6 +138,25 @@ def test_a_method_that_cannot_be_prepared_fails_wherever_it_is_run_with_its_own_
     assert checks["leaves everything as it was"].status == "passed"
 
 
+class Exits(zoo.Occlusion):
+    def scores(self, case, falls):
+        raise SystemExit(0)
+
+
+class SaysALot(zoo.Occlusion):
+    def scores(self, case, falls):
+        raise ValueError("words\n" * 100_000)
+
+
+@pytest.mark.parametrize("crashing", [Exits, SaysALot])
+def test_however_a_method_ends_it_is_a_failure_in_one_line(crashing, model):
+    checks = {check.name: check for check in check_contract(crashing, model)}
+    assert checks["one score a feature"].status == checks["pairs"].status == "failed"
+    for check in checks.values():
+        assert len(check.detail.splitlines()) <= 1
+        assert len(check.detail) < 500
+
+
 class NotForThis(zoo.Occlusion):
     def check(self, model):
         raise AssayError("it is for decoders")
