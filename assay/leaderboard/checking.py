@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from assay import registry
+from assay.benchmark.judging import CONTROLS
 from assay.benchmark.store import checksum
-from assay.benchmark.summary import CONTROLS
 from assay.errors import AssayError
 from assay.leaderboard.following import Judged, follow
 from assay.leaderboard.recomputing import Here, recompute
@@ -63,7 +64,7 @@ def check_submission(
     Raises:
         AssayError: there is no submission, `share` is no share, or task or model cannot be had here.
     """
-    _check_share(share)
+    check_share(share)
     if not folder.is_dir():
         raise AssayError(f"There is no folder {str(folder)!r}.")
     report = Report()
@@ -173,6 +174,10 @@ def check_cells(
     if model:
         _ask_again(cells, open_questions, report, here, share, seed)
     told = sorted({name for cell in cells for name in cell.judges})
+    for cell in cells:
+        default = registry.settings("explainer", cell.explainer) if cell.explainer in CONTROLS else None
+        if default is not None and cell.meta["explainer"]["settings"] != default:
+            report.notes.append(f"{cell.name} has other settings than the defaults; skill is read against it.")
     report.notes.append("On trust: seconds and rows, and that the attributions are the method's with these settings.")
     if told:
         report.notes.append(f"On trust too, as the method itself would have to explain again: {', '.join(told)}.")
@@ -192,11 +197,7 @@ def _ask_again(
         by_protocol.setdefault(str(cell.meta["protocol_key"]), []).append(cell)
     for number, (protocol, group) in enumerate(sorted(by_protocol.items())):
         about = f"{group[0].protocol['task']['name']} × {group[0].protocol['model']['name']} (protocol {protocol[:8]})"
-        try:
-            found = recompute(group, open_questions, here, share, np.random.default_rng([seed, number]))
-        except Refused as reason:
-            report.add(clean(about), [str(reason)])
-            continue
+        found = recompute(group, open_questions, here, share, np.random.default_rng([seed, number]))
         for name, faults in found.faults.items():
             report.add(name or clean(about), faults)
         examples = group[0].protocol["task"]["examples"]
@@ -206,6 +207,11 @@ def _ask_again(
         )
 
 
-def _check_share(share: float) -> None:
+def check_share(share: float) -> None:
+    """See that a share is one.
+
+    Raises:
+        AssayError: it is none.
+    """
     if not 0 < share <= 1:
         raise AssayError(f"--share is {share}; it is a share of the examples, above 0 and at most 1.")

@@ -17,6 +17,7 @@ from assay.benchmark import preparation
 from assay.benchmark.configured_model import load_model
 from assay.benchmark.engine import Outcome
 from assay.benchmark.evaluation import Evaluation
+from assay.benchmark.judging import CONTROLS
 from assay.benchmark.labels import match_labels
 from assay.benchmark.preparation import EXAMPLES_AT_ONCE
 from assay.benchmark.protocol import make_protocol
@@ -24,16 +25,14 @@ from assay.benchmark.records import Record, Records
 from assay.benchmark.rescoring import train_split
 from assay.benchmark.store import slug
 from assay.benchmark.stored_answers import attribution_of, cost_of
-from assay.benchmark.summary import CONTROLS
 from assay.classifier import Classifier
 from assay.conversation import Attribution, Conversation, Cost
 from assay.errors import AssayError, Undefined
 from assay.example import Example
-from assay.leaderboard.components import own_targets, settings_of
+from assay.leaderboard.components import settings_of
 from assay.leaderboard.following import Judged, Reported, drawn_of
 from assay.leaderboard.protocols import differences
 from assay.leaderboard.submitted_cell import SubmittedCell, close
-from assay.leaderboard.untrusted import Refused
 from assay.metrics.base import Metric
 from assay.perturbation import Perturbation
 from assay.plain_text import clean
@@ -120,7 +119,8 @@ class _Recomputing:
         self.found = Recomputed()
         self.source = _source(self.first, here)
         self.task = self.source.load()
-        self.model = _model(self.first, here)
+        # A model that one submitter had on disk, another may have had from the hub.
+        self.model = _model(next((cell for cell in cells if cell.config.model.path), self.first), here)
         self.settings = self.first.settings
         self.contents = {name: settings_of(content) for name, content in self.first.protocol["perturbations"].items()}
         self.perturbations: dict[str, Perturbation] = {
@@ -128,6 +128,9 @@ class _Recomputing:
         }
 
     def run(self, share: float, rng: np.random.Generator) -> Recomputed:
+        for cell in self.cells:
+            if _subject(cell) != _subject(self.first):
+                self.found.add(cell.name, "its config.json has another task or model than other cells of its protocol")
         train = partial(train_split, {**self.first.config.task, "path": self.here.task_path}, self.settings.seed)
         preparation.prepare({}, self.perturbations, self.model, train, self.settings.seed)
         for fault in self._faults_of_protocol(train):
@@ -367,18 +370,12 @@ def _given(example: Record, row: Record, draws: int) -> tuple[Attribution | Unde
 
 
 def _source(cell: SubmittedCell, here: Here) -> Source:
-    """The task's source, if it is Assay's own.
+    """The task's source, which is one of Assay's own.
 
     Raises:
-        Refused: it is none of them.
         AssayError: the data are not here.
     """
-    content = cell.config.task
-    if content.get("_target_") not in own_targets("task") or any(isinstance(one, dict) for one in content.values()):
-        raise Refused("config.json: the task is not one of Assay's own")
-    if content.get("path") is not None:
-        raise Refused("config.json: task.path must be null; where the data lie is said when it is checked")
-    source: Source = registry.instantiate({**content, "path": here.task_path})
+    source: Source = registry.instantiate({**cell.config.task, "path": here.task_path})
     return source
 
 
@@ -401,6 +398,12 @@ def _model(cell: SubmittedCell, here: Here) -> Classifier:
         )
     dtype = cell.protocol["model"]["dtype"]
     return load_model({**choice.model_dump(), "path": path, "device": here.device, "dtype": dtype})
+
+
+def _subject(cell: SubmittedCell) -> tuple[Any, ...]:
+    """What the cells of one protocol have to agree on about how task and model are had."""
+    model = cell.config.model
+    return cell.config.task, model.kind, model.template, model.label_words
 
 
 def _same_marks(told: Any, found: Any) -> bool:

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from assay.benchmark.judging import CONTROLS
 from assay.benchmark.protocol import PROTOCOL_VERSION
 from assay.benchmark.store import TABLES, Cell, Store, checksum
-from assay.benchmark.summary import CONTROLS
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
 from assay.leaderboard.components import foreign_parts, is_hub_id
@@ -259,6 +259,21 @@ def submit(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return submission, own
+
+
+def cited(citation: str) -> str:
+    """A citation: what a `.bib` or `.txt` file holds, or else the text itself.
+
+    Raises:
+        AssayError: no such file, or one that is no text.
+    """
+    path = Path(citation)
+    if path.suffix not in (".bib", ".txt"):
+        return citation
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise AssayError(f"--citation {citation!r} cannot be read: {error}.") from error
 
 
 def place(cell: Cell) -> str:
