@@ -87,6 +87,7 @@ def run(config: DictConfig) -> list[Cell]:
     header = f"{task.name} ({len(task)} of {task.split}) × {model.name} ({model.device}, {model.dtype})"
     if not missing:
         say(f"{header}: all {len(cells)} cells were finished before.")
+        tracker.log([], list(cells.values()), job.content)
         return list(cells.values())
     if overwrite == "never":
         say(f"{header}: {len(cells)} cells finished, not computed because of overwrite=never: {', '.join(missing)}.")

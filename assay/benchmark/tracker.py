@@ -21,11 +21,12 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from assay.benchmark.progress import say
-from assay.benchmark.store import Cell
+from assay.benchmark.store import Cell, Store
 from assay.errors import AssayError, near_matches
 
 Mode = Literal["online", "offline", "disabled"]
 MODES = ("auto", "online", "offline", "disabled")
+_OF_AGENTS = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 ONLINE_SECONDS = 30.0
 """How long to wait for W&B to answer; ten times that for files to go up."""
 
@@ -36,8 +37,8 @@ class Tracker(Protocol):
     def log(self, fresh: Sequence[Cell], all_cells: Sequence[Cell], config: Mapping[str, Any]) -> None:
         """Report cells that were just computed; `all_cells` are those of the same job, controls included."""
 
-    def log_leaderboard(self, out: Path) -> None:
-        """Report a leaderboard that was written to a folder."""
+    def log_leaderboard(self, out: Path, results: Path | None = None) -> None:
+        """Report a leaderboard that was written to a folder, and the results that it was made of."""
 
 
 class NoTracker:
@@ -46,7 +47,7 @@ class NoTracker:
     def log(self, fresh: Sequence[Cell], all_cells: Sequence[Cell], config: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def log_leaderboard(self, out: Path) -> None:
+    def log_leaderboard(self, out: Path, results: Path | None = None) -> None:
         """Do nothing."""
 
 
@@ -63,6 +64,30 @@ class _Session:
     folder: Path
     mode: Mode | None = None
     lines: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The agent of a W&B sweep that has started this process.
+
+    Attributes:
+        sweep: the sweep's id.
+        run: the id of the one run that the sweep wants to hear of.
+        project: of the sweep, and `entity`, its user or team; None where the agent does not say.
+    """
+
+    sweep: str
+    run: str
+    project: str | None
+    entity: str | None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Agent | None:
+        """The agent that an environment tells of, if there is one."""
+        sweep, run = (environment.get(f"WANDB_{name}", "").strip() for name in ("SWEEP_ID", "RUN_ID"))
+        if not sweep or not run:
+            return None
+        return cls(sweep, run, environment.get("WANDB_PROJECT") or None, environment.get("WANDB_ENTITY") or None)
 
 
 class WandbTracker:
@@ -92,39 +117,50 @@ class WandbTracker:
     def log(self, fresh: Sequence[Cell], all_cells: Sequence[Cell], config: Mapping[str, Any]) -> None:
         """Log each fresh cell as a run named `explainer · task · model`, grouped by sweep or else by protocol.
 
-        Logging a cell again replaces its run, because the run's id is the cell's key.
+        Logging a cell again replaces its run, because the run's id is the cell's key. A job that an agent of a W&B
+        sweep has started is one run more, which is the sweep's: W&B knows of a single run for each.
 
         Args:
             fresh: what to log.
             all_cells: the cells of the same job; scores are read as skill against the controls among them.
             config: the job's resolved configuration; `results` and `sweep` are used.
         """
+        agent = Agent.of(os.environ)
 
         def work(session: _Session) -> None:
             from assay.benchmark import wandb_content
-            from assay.benchmark.summary import summarise
+            from assay.benchmark.summary import overall, summarise
 
-            frame = summarise(all_cells)
+            scores, skills = summarise(all_cells), overall(all_cells)
+            group = config.get("sweep") or (agent.sweep if agent else None)
             for cell in fresh:
-                rows = frame[frame["key"] == cell.key] if len(frame) else frame
-                about = wandb_content.about_cell(cell, config.get("sweep"))
-                self._send(session, about, partial(wandb_content.fill_cell, cell=cell, rows=rows))
+                own = [frame[frame["key"] == cell.key] if len(frame) else frame for frame in (scores, skills)]
+                about = wandb_content.about_cell(cell, group)
+                fill = partial(wandb_content.fill_cell, cell=cell, scores=own[0], skills=own[1])
+                self._send(session, agent, about, fill)
+            if agent is not None:
+                about = wandb_content.about_job(all_cells, agent.run, group)
+                fill = partial(wandb_content.fill_job, cells=all_cells, scores=scores, skills=skills)
+                self._send(session, agent, about, fill, sweep=agent.sweep)
 
-        if fresh:
+        if fresh or agent:
             self._safely(Path(config["results"]), work)
 
-    def log_leaderboard(self, out: Path) -> None:
-        """Log the files of a leaderboard as a run; the same leaderboard again replaces it.
+    def log_leaderboard(self, out: Path, results: Path | None = None) -> None:
+        """Log a leaderboard as a run, with the cells that it was made of; the same leaderboard again replaces it.
 
         Args:
             out: the folder that `assay leaderboard build` wrote. W&B's own files go beside it.
+            results: the folder that it was built from.
         """
 
         def work(session: _Session) -> None:
             from assay.benchmark import wandb_content
 
+            cells = [] if results is None else Store(results).cells()
             about = wandb_content.about_leaderboard(Path(out))
-            self._send(session, about, partial(wandb_content.fill_leaderboard, out=Path(out)))
+            fill = partial(wandb_content.fill_leaderboard, out=Path(out), cells=cells)
+            self._send(session, None, about, fill)
 
         self._safely(Path(out).absolute().parent, work)
 
@@ -146,19 +182,32 @@ class WandbTracker:
         while session.lines:
             say(session.lines.pop(0))
 
-    def _send(self, session: _Session, about: Mapping[str, Any], fill: Callable[[Any], None]) -> None:
+    def _send(
+        self,
+        session: _Session,
+        agent: Agent | None,
+        about: Mapping[str, Any],
+        fill: Callable[[Any], None],
+        sweep: str | None = None,
+    ) -> None:
         """Make one run; offline from here on if W&B cannot be reached."""
+        where = {"project": self.project, "entity": self.entity}
+        if agent is not None:
+            # As W&B does: in a sweep, everything belongs where the sweep is.
+            where = {"project": agent.project or self.project, "entity": agent.entity or self.entity}
         if session.mode == "online":
             try:
-                self._make_run(session, about, fill)
+                self._make_run(session, {**where, **about}, fill, sweep)
                 return
             except Exception as error:
                 session.mode = "offline"
                 _let_go()
                 session.lines.append(f"Warning: W&B online: {_reason(error)}; offline from here on. {_upload(session)}")
-        self._make_run(session, about, fill)
+        self._make_run(session, {**where, **about}, fill, sweep)
 
-    def _make_run(self, session: _Session, about: Mapping[str, Any], fill: Callable[[Any], None]) -> None:
+    def _make_run(
+        self, session: _Session, about: Mapping[str, Any], fill: Callable[[Any], None], sweep: str | None
+    ) -> None:
         import wandb
 
         wanted = {
@@ -170,6 +219,7 @@ class WandbTracker:
             "finish_timeout": 10 * ONLINE_SECONDS,
             "finish_timeout_raises": True,
             "symlink": False,
+            "sweep_id": sweep,
             "x_disable_machine_info": True,
             "x_disable_meta": True,
             "x_disable_stats": True,
@@ -178,8 +228,6 @@ class WandbTracker:
         # Other versions of wandb lack some of these.
         known = {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
         with wandb.init(
-            project=self.project,
-            entity=self.entity,
             mode=session.mode,
             dir=str(session.folder),
             reinit="create_new",  # a run that the user has going is left alone
@@ -279,6 +327,8 @@ def _apart(folder: Path) -> Iterator[None]:
         "WANDB_DATA_DIR": str(folder / ".data"),
     }
     added = {name: value for name, value in ours.items() if name not in os.environ}
+    # With these in sight wandb would let all cells of a job write into the one run of a sweep.
+    hidden = {name: os.environ.pop(name) for name in _OF_AGENTS if name in os.environ}
     hooks = sys.exit, sys.excepthook
     os.environ.update(added)
     try:
@@ -287,6 +337,7 @@ def _apart(folder: Path) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+        os.environ.update(hidden)
         sys.exit, sys.excepthook = hooks
 
 
