@@ -44,13 +44,14 @@ class Score:
     """One measure of one explainer, as a score and as a skill.
 
     `best` is true of the best method and of those that cannot be told apart from it; `note` counts examples where not
-    all have a value.
+    all have a value; `shares` is what the explainer asks the model that the measure asks too, in words.
     """
 
     score: Value
     skill: Value
     best: bool
     note: str
+    shares: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,11 @@ class Table:
     controls: list[Row]
     skills_of: list[str]
     ticks: tuple[float, float]
-    explains_itself: bool
+
+    @property
+    def shares(self) -> bool:
+        """Whether a method asks the model what a measure asks too."""
+        return any(score.shares for row in self.methods for score in row.scores)
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,6 @@ def make_table(board: Board, perturbation: str) -> Table:
         controls,
         [title(measure) for measure in standing[0]["measures"]] if standing else [],
         (_across(0.0), _across(1.0)),
-        "tau_loo" in measures and "leave_one_out" in {cell.explainer for cell in board.cells},
     )
 
 
@@ -161,7 +165,7 @@ def _row(standing: Mapping[Any, Any], cell: Cell, measures: list[str], by_place:
         ranks=_ranks(standing["rank_low"], standing["rank_high"]) if standing["group"] else "",
         skill=_value(standing["skill"], standing["skill_low"], standing["skill_high"], digits=2),
         bar=_bar(standing["skill"], standing["skill_low"], standing["skill_high"]),
-        scores=[_score(row, examples) for row in own],
+        scores=[_score(row, examples, is_control(cell)) for row in own],
         rows=Value(amount(forward + backward), "", _sortable(forward + backward)),
         rows_detail=f"{amount(forward)} forward, {amount(backward)} backward",
         seconds=Value(seconds(cost["seconds"]), "", _sortable(cost["seconds"])),
@@ -174,19 +178,20 @@ def _ranks(low: float, high: float) -> str:
     return f"{low:.0f}" if low == high else f"{low:.0f}–{high:.0f}"
 
 
-def _score(row: Mapping[str, Any] | None, examples: int) -> Score:
+def _score(row: Mapping[str, Any] | None, examples: int, control: bool) -> Score:
     if row is None:
-        return Score(Value(), Value(), False, "")
+        return Score(Value(), Value(), False, "", "")
     return Score(
         _value(row["mean"], row["ci_low"], row["ci_high"]),
         _value(row["skill"], row["skill_low"], row["skill_high"], digits=2),
         best=row["leading"],
         note=f"n = {row['n']:,}" if row["n"] != examples else "",
+        shares="" if control else row["shares_probe"],
     )
 
 
 def _absent(name: str, measures: int) -> Row:
-    nothing = [Score(Value(), Value(), False, "")] * measures
+    nothing = [Score(Value(), Value(), False, "", "")] * measures
     return Row(name, "", "", "", "", Value(), None, nothing, Value(), "", Value(), MISSING, 0, present=False)
 
 
