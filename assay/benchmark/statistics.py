@@ -228,11 +228,14 @@ def accelerated(points: Floats, samples: Floats, added: Floats) -> list[Estimate
 
     ordered, counts = _sorted(samples)
     deviations = np.where(np.isfinite(added), added - points, 0.0)
-    variation, examples = (deviations**2).sum(axis=0), np.isfinite(added).sum(axis=0)
+    squares = deviations**2
+    variation, examples = squares.sum(axis=0), np.isfinite(added).sum(axis=0)
+    # Resamples that equal the statistic are half below it, whatever the last digit of their sums.
+    near = (points - ROUNDING * np.abs(points))[:, None], (points + ROUNDING * np.abs(points))[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        below = ((ordered < points[:, None]).sum(axis=1) + (ordered <= points[:, None]).sum(axis=1)) / (2 * counts)
+        below = ((ordered < near[0]).sum(axis=1) + (ordered <= near[1]).sum(axis=1)) / (2 * counts)
         exists = (below > 0) & (below < 1) & (variation > (ROUNDING * np.abs(points)) ** 2 * examples)
-        acceleration = (deviations**3).sum(axis=0) / (6 * variation**1.5)
+        acceleration = (deviations * squares).sum(axis=0) / (6 * variation**1.5)
         bias = ndtri(np.where(exists, below, 0.5))[:, None]
         moved = bias + ndtri([0.025, 0.975])
         shares = ndtr(bias + moved / (1 - acceleration[:, None] * moved))
@@ -302,13 +305,26 @@ class Skills:
     samples: Floats
     added: Floats
 
+    def each(self) -> list[Estimate]:
+        """Every column's skill with its interval; without one over a single example."""
+        return intervals(self.point, self.samples, self.added, "percentile")
+
     def mean(self, places: Sequence[int]) -> Estimate:
         """The mean over some columns; NaN where one of them has none, and without an interval over a single example."""
         chosen = list(places)
         point = self.point[chosen].mean()
-        if (np.isfinite(self.added[:, chosen]).sum(axis=0) == 1).any():
+        if self.of_one_example(places):
             return replace(UNDEFINED, mean=float(point))
-        return estimate(point, self.samples[:, chosen].mean(axis=1))
+        return estimate(point, self.mean_samples(places))
+
+    def of_one_example(self, places: Sequence[int]) -> bool:
+        """Whether one of some columns is defined for a single example, of which there is no interval."""
+        return bool((np.isfinite(self.added[:, list(places)]).sum(axis=0) == 1).any())
+
+    def mean_samples(self, places: Sequence[int]) -> Floats:
+        """The mean over some columns in each resample, [resamples]."""
+        samples: Floats = self.samples.T[list(places)].mean(axis=0)
+        return samples
 
     def mean_added(self, places: Sequence[int]) -> Floats:
         """What each example adds to the mean over some columns, [examples]; NaN where it is defined for none."""
@@ -337,21 +353,37 @@ def skills(values: Floats, random: Floats, oracle: Floats, better: Floats, per: 
     paired[~np.broadcast_to(defined.all(axis=1, keepdims=True), paired.shape)] = np.nan
     flat, flat_under = paired.reshape(len(paired), -1), None if under is None else under.reshape(len(paired), -1)
     point, samples = bootstrap(flat, flat_under)
-    method, floor, ceiling = point.reshape(3, -1)
-    methods, floors, ceilings = np.moveaxis(samples.reshape(len(samples), 3, -1), 1, 0)
+    three = np.moveaxis(samples.T.reshape(3, -1, len(samples)), 2, 1)
+    added = np.moveaxis(contributions(flat, flat_under).reshape(paired.shape), 1, 0)
+    return relative(point.reshape(3, -1), list(three), list(added), better)
+
+
+def relative(points: Floats, samples: Sequence[Floats], added: Sequence[Floats], better: Floats) -> Skills:
+    """The skill of each column, of statistics that are there already, over the same examples and resamples.
+
+    Args:
+        points: [3, columns], those of the method, of `random` and of `oracle`.
+        samples: of the three in each resample, [resamples, columns].
+        added: what each example adds to the three, [examples, columns].
+        better: as in `skills`.
+    """
+    method, floor, ceiling = points
+    # A column lies in one piece.
+    methods, floors, ceilings = (one.T for one in samples)
     better = np.where(better == 0, np.sign(ceiling - floor), better)
-    usable = better * (ceilings - floors) > 1e-9
+    width = ceilings - floors
+    usable = better[:, None] * width > 1e-9
     # A resample that holds no defined example speaks neither for nor against the oracle.
-    failed = (np.isfinite(ceilings) & ~usable).mean(axis=0)
+    failed = (np.isfinite(ceilings) & ~usable).mean(axis=1)
     scaled = (better * (ceiling - floor) > 1e-9) & (failed <= _UNRELIABLE)
-    point_skill, sample_skills = np.full(method.shape, np.nan), np.full(methods.shape, np.nan)
-    np.divide(method - floor, ceiling - floor, out=point_skill, where=scaled)
-    np.divide(methods - floors, ceilings - floors, out=sample_skills, where=scaled & usable)
-    of_method, of_floor, of_ceiling = np.moveaxis(contributions(flat, flat_under).reshape(paired.shape), 1, 0)
-    added = np.full(of_method.shape, np.nan)
-    above = (of_method - of_floor) - point_skill * (of_ceiling - of_floor)
-    np.divide(above, ceiling - floor, out=added, where=scaled)
-    return Skills(point_skill, sample_skills, point_skill + added)
+    point, found = np.full(method.shape, np.nan), np.full(methods.shape, np.nan)
+    np.divide(method - floor, ceiling - floor, out=point, where=scaled)
+    np.divide(methods - floors, width, out=found, where=scaled[:, None] & usable)
+    of_method, of_floor, of_ceiling = added
+    each = np.full(of_method.shape, np.nan)
+    above = (of_method - of_floor) - point * (of_ceiling - of_floor)
+    np.divide(above, ceiling - floor, out=each, where=scaled)
+    return Skills(point, found.T, point + each)
 
 
 def skill_interval(

@@ -157,6 +157,11 @@ class Cell:
         """
         return self.table("scores")
 
+    @cached_property
+    def score_rows(self) -> pa.Table:
+        """As `scores`, with names as dictionaries and codes: what arrays are made of."""
+        return self.arrow("scores", ["example", "perturbation", "metric"])
+
 
 class Store:
     """The results folder."""

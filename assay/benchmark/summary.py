@@ -1,48 +1,64 @@
-"""From the examples of cells to their numbers: means with intervals, skill, ranks, groups, and mean curves with bands.
+"""From the examples of cells to their numbers: means with intervals, skill, ranks and groups.
 
-The statistics themselves are those of `assay.benchmark.statistics`.
+The statistics themselves are those of `assay.benchmark.statistics` and `assay.benchmark.standing`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.judging import CONTROLS as CONTROLS
+from assay.benchmark.judging import Judged, judge, protocol_of
+from assay.benchmark.score_table import Column, ScoreTable, rows_of
 from assay.benchmark.standing import stand
 from assay.benchmark.statistics import (
     UNDEFINED,
-    Estimate,
     Floats,
     Friedman,
-    Skills,
-    bootstrap,
-    contributions,
     differences,
     friedman,
     mean_intervals,
     sign,
-    skills,
     too_few,
-    two_level_intervals,
 )
 from assay.benchmark.store import Cell
+from assay.conversation import Cost
 from assay.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONTROLS = ("random", "oracle")
-GRID = np.linspace(0.0, 1.0, 51)
 # Of the examples that have a value for one method, the share that must have one for another to be ranked beside it.
 # Below, the two means are over different texts: a method that is defined for short ones alone would win by that.
 COVERAGE = 0.8
 # What the leaderboard ranks by, where it stands among measures.
 MEAN_SKILL = "mean_skill"
+_COSTS = frozenset(vars(Cost()))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All numbers of some cells.
+
+    Attributes:
+        scores: see `summarise`.
+        skills: see `overall`.
+        contests: of the mean skill and of the measures that are ranked, by protocol, perturbation and measure.
+        resamples: by protocol and perturbation the keys of the methods that have a mean skill, the controls left out,
+            and that skill in each bootstrap sample, [resamples, methods] in single precision.
+        tables: the scores of each cell that has some, by its key.
+    """
+
+    scores: pd.DataFrame
+    skills: pd.DataFrame
+    contests: Mapping[tuple[str, str, str], Contest]
+    resamples: Mapping[tuple[str, str], tuple[list[str], NDArray[np.float32]]]
+    tables: Mapping[str, ScoreTable]
 
 
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -52,46 +68,14 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     that the explainer itself hid features by; None for one that hides nothing), `metric`, `perturbation`, `direction`,
     `headline`, `mean`, `ci_low`, `ci_high`, `ci_method`, `n` (examples with a value), `undefined` (without), `skill`,
     `skill_low`, `skill_high`, `rank` (1 is best, within protocol, perturbation and measure; the controls `random` and
-    `oracle` have none, nor have measures without a direction, nor methods that are undefined for more than a fifth of
-    the examples), `rank_low` and `rank_high` (the ranks that it may have, all of a measure together with a confidence
-    of 95 %), `group` (letters: two methods that share one cannot be told apart; empty for what has no rank, and where
-    there is no other to compare with), `leading` (the best method and those that cannot be told apart from it; none
-    where the examples are too few for a test) and the mean cost of an example: `forward_rows`, `forward_tokens`,
-    `backward_rows`, `backward_tokens` and `seconds`.
+    `oracle` have none, nor have costs, sub-scores and measures without a direction, nor methods that are undefined for
+    more than a fifth of the examples), `rank_low` and `rank_high` (the ranks that it may have, all of a measure
+    together with a confidence of 95 %), `group` (letters: two methods that share one cannot be told apart; empty for
+    what has no rank, and where there is no other to compare with), `leading` (the best method and those that cannot be
+    told apart from it; none where the examples are too few for a test) and the mean cost of an example: `forward_rows`,
+    `forward_tokens`, `backward_rows`, `backward_tokens` and `seconds`.
     """
-    import pandas as pd
-
-    rows, added = [], []
-    for judged in _judge(cells):
-        cell, table = judged.cell, judged.table
-        means = table.means()
-        counts = table.defined.sum(axis=0)
-        for place, (perturbation, measure) in enumerate(table.columns):
-            about = cell.meta["measures"][measure]
-            relative = judged.skills.mean([place])
-            rows.append(
-                {
-                    **_names(cell),
-                    "metric": measure,
-                    "perturbation": perturbation,
-                    "direction": about["direction"],
-                    "headline": about["headline"],
-                    "mean": means[place].mean,
-                    "ci_low": means[place].low,
-                    "ci_high": means[place].high,
-                    "ci_method": means[place].method,
-                    "n": int(counts[place]),
-                    # An example without a stored value is as undefined as one whose value is NaN.
-                    "undefined": int(cell.meta["counts"]["examples"] - counts[place]),
-                    "skill": relative.mean,
-                    "skill_low": relative.low,
-                    "skill_high": relative.high,
-                    **cell.meta["cost"],
-                }
-            )
-            added.append((table.examples, table.added[:, place]))
-    frame = pd.DataFrame(rows)
-    return _ranked(frame, "mean", ["metric"], added) if len(frame) else frame
+    return summary(cells).scores
 
 
 def overall(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -102,29 +86,49 @@ def overall(cells: Sequence[Cell]) -> pd.DataFrame:
 
     Columns: `key`, `protocol`, `task`, `model`, `explainer`, `explained_under`, `perturbation`, `direction`, `measures`
     (a tuple), `skill`, `skill_low`, `skill_high`, `ci_method`, `n` (the fewest examples that one of the skills stands
-    on), and `rank`, `rank_low`, `rank_high`, `group` and `leading` as `summarise` has them.
+    on), `win_rate` (how often it beats the mean of `random`'s draws: for each example the share of these measures, ties
+    half, and the mean over examples), `win_low`, `win_high`, and `rank`, `rank_low`, `rank_high`, `group` and `leading`
+    as `summarise` has them.
     """
-    import pandas as pd
+    return summary(cells).skills
 
-    rows, added = [], []
-    for judged, perturbation, wanted, places in _with_scales(cells):
-        mean = judged.skills.mean(places) if places else UNDEFINED
-        rows.append(
-            {
-                **_names(judged.cell),
-                "perturbation": perturbation,
-                "direction": "higher",
-                "measures": tuple(measure for _, measure in wanted),
-                "skill": mean.mean,
-                "skill_low": mean.low,
-                "skill_high": mean.high,
-                "ci_method": mean.method,
-                "n": int(judged.table.defined[:, places].sum(axis=0).min()) if places else 0,
-            }
-        )
-        added.append((judged.table.examples, judged.skills.mean_added(places) if places else None))
-    frame = pd.DataFrame(rows)
-    return _ranked(frame, "skill", [], added) if len(frame) else frame
+
+def summary(cells: Sequence[Cell]) -> Summary:
+    """All numbers of some cells, of one protocol or several, read once."""
+    scores, skills = _Rows(), _Rows()
+    entrants: dict[tuple[str, str, str], list[_Entrant]] = {}
+    drawn: dict[tuple[str, str], list[tuple[str, NDArray[np.float32]]]] = {}
+    tables: dict[str, ScoreTable] = {}
+    won: list[Floats | None] = []
+    for judged, under in _with_scales(cells):
+        cell, table = judged.cell, judged.table
+        tables[cell.key] = table
+        competes = cell.explainer not in CONTROLS
+        for place, row in enumerate(_score_rows(judged)):
+            entrant = _Entrant(cell, table.examples, table.added[:, place])
+            scores.add(row, entrant)
+            if competes and _is_ranked(row):
+                entrants.setdefault((protocol_of(cell), row["perturbation"], row["metric"]), []).append(entrant)
+        for perturbation, wanted, places in under:
+            added = judged.skills.mean_added(places) if places else None
+            entrant = _Entrant(cell, table.examples, added)
+            skills.add(_skill_row(judged, perturbation, wanted, places), entrant)
+            won.append(_won(judged, places) if places else None)
+            if competes and places:
+                entrants.setdefault((protocol_of(cell), perturbation, MEAN_SKILL), []).append(entrant)
+                samples = judged.skills.mean_samples(places).astype(np.float32)
+                drawn.setdefault((protocol_of(cell), perturbation), []).append((cell.key, samples))
+    _add_win_rates(skills.rows, won)
+    return Summary(
+        scores.ranked("mean", ["metric"]),
+        skills.ranked("skill", []),
+        {contest: _contest(*contest, group) for contest, group in entrants.items()},
+        {
+            here: ([key for key, _ in methods], np.stack([one for _, one in methods], axis=1))
+            for here, methods in drawn.items()
+        },
+        tables,
+    )
 
 
 @dataclass(frozen=True)
@@ -175,40 +179,28 @@ def contests(
     Raises:
         AssayError: no such measure or perturbation.
     """
-    found: dict[tuple[str, str], list[tuple[Cell, pd.Index[Any], Floats]]] = {}
+    found: dict[tuple[str, str], list[_Entrant]] = {}
     known: dict[str, dict[str, None]] = {"measure": {MEAN_SKILL: None}, "perturbation": {}}
-    better = 1.0
-    for judged, hidden_by, _, places in _with_scales(cells):
+    for judged, under in _with_scales(cells):
         cell, table = judged.cell, judged.table
-        known["perturbation"][hidden_by] = None
-        directions = {name: sign(about["direction"]) for name, about in cell.meta["measures"].items()}
-        known["measure"].update(dict.fromkeys(name for name, one in directions.items() if np.isfinite(one)))
-        column = (hidden_by, metric)
+        known["measure"].update(dict.fromkeys(name for name in cell.meta["measures"] if _direction(cell, name)))
         left_out = cell.explainer in CONTROLS and cell.explainer not in controls
-        if left_out or perturbation not in (None, hidden_by):
-            continue
-        if metric == MEAN_SKILL and places:
-            added = judged.skills.mean_added(places)
-        elif column in table.columns and metric in known["measure"]:
-            added, better = table.added[:, table.columns.index(column)], directions[metric]
-        else:
-            continue
-        found.setdefault((_protocol(cell), hidden_by), []).append((cell, table.examples, added))
+        for hidden_by, _, places in under:
+            known["perturbation"][hidden_by] = None
+            column = (hidden_by, metric)
+            if left_out or perturbation not in (None, hidden_by):
+                continue
+            if metric == MEAN_SKILL and places:
+                added = judged.skills.mean_added(places)
+            elif column in table.columns and metric in known["measure"]:
+                added = table.added[:, table.columns.index(column)]
+            else:
+                continue
+            found.setdefault((protocol_of(cell), hidden_by), []).append(_Entrant(cell, table.examples, added))
     for kind, name in (("measure", metric), ("perturbation", perturbation)):
         if name is not None and name not in known[kind]:
             raise unknown_name(kind, name, known[kind])
-    return [
-        Contest(
-            protocol,
-            hidden_by,
-            metric,
-            better,
-            [cell.key for cell, *_ in group],
-            told_apart([cell for cell, *_ in group]),
-            _aligned([one[1:] for one in group]),
-        )
-        for (protocol, hidden_by), group in found.items()
-    ]
+    return [_contest(*place, metric, entrants) for place, entrants in found.items()]
 
 
 def explained_otherwise(name: str, explained_under: object, perturbation: str) -> str:
@@ -231,208 +223,175 @@ def told_apart(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def mean_curves(cell: Cell) -> pd.DataFrame:
-    """The mean curve of each measure on a common grid, with a bootstrap 95 % band.
-
-    Columns: `perturbation`, `metric`, `x` (51 points from 0 to 1), `mean`, `low`, `high`. Between its own points an
-    example's curve is interpolated linearly, as the trapezoid rule does.
-    """
-    import pandas as pd
-
-    frames = []
-    for (perturbation, metric), group in cell.table("curves").groupby(["perturbation", "metric"], sort=False):
-        curves = np.stack([np.interp(GRID, x, y) for x, y in zip(group["x"], group["y"], strict=True)])
-        mean, samples = bootstrap(curves)
-        low, high = np.percentile(samples, [2.5, 97.5], axis=0) if len(curves) > 1 else np.full((2, len(GRID)), np.nan)
-        about = {"perturbation": perturbation, "metric": metric}
-        frames.append(pd.DataFrame({**about, "x": GRID, "mean": mean, "low": low, "high": high}))
-    columns = ["perturbation", "metric", "x", "mean", "low", "high"]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-
-
 @dataclass(frozen=True)
-class _Table:
-    """The values of a cell, [examples, columns]; a column is a perturbation and a measure.
-
-    `per` holds what the means are divided by, [examples, columns], or is None where all scores are plain means; `draws`
-    holds, for a random method, the places of the columns that were drawn several times, and [examples, draws, columns].
-    """
-
-    examples: pd.Index[Any]
-    columns: list[tuple[str, str]]
-    values: Floats
-    per: Floats | None
-    draws: tuple[list[int], Floats] | None
-
-    @classmethod
-    def of(cls, cell: Cell) -> _Table:
-        scores = cell.scores
-        pairs = scores[["perturbation", "metric"]].drop_duplicates()
-        columns = list(zip(pairs["perturbation"], pairs["metric"], strict=True))
-        wide = scores.pivot(index="example", columns=["perturbation", "metric"], values="value")
-        values = wide.reindex(columns=columns).to_numpy(np.float64)
-        under = [cell.meta["measures"][measure].get("per") for _, measure in columns]
-        plain = {column: place for place, (column, name) in enumerate(zip(columns, under, strict=True)) if name is None}
-        per = None
-        if any(under):
-            per = np.ones_like(values)
-            for place, ((perturbation, _), name) in enumerate(zip(columns, under, strict=True)):
-                if name is not None:
-                    known = (perturbation, name) in columns
-                    per[:, place] = values[:, columns.index((perturbation, name))] if known else np.nan
-        return cls(wide.index, columns, values, per, _draws(scores, wide.index, plain))
-
-    @cached_property
-    def defined(self) -> NDArray[np.bool_]:
-        """Which examples have a score, [examples, columns]."""
-        return np.isfinite(self.values) if self.per is None else np.isfinite(self.values) & np.isfinite(self.per)
-
-    @cached_property
-    def added(self) -> Floats:
-        """What each example adds to the cell's score, [examples, columns]."""
-        return contributions(self.values, self.per)
-
-    def means(self) -> list[Estimate]:
-        """The score of each column with its interval; where a method was drawn several times, over its draws too."""
-        found = mean_intervals(self.values, self.per)
-        if self.draws is not None:
-            places, draws = self.draws
-            for place, one in zip(places, two_level_intervals(draws), strict=True):
-                found[place] = one
-        return found
-
-    def like(self, other: _Table) -> tuple[Floats, Floats]:
-        """Values and what they are divided by, for the examples and columns of `other`; NaN where not known here."""
-        rows = self.examples.get_indexer(other.examples)
-        found, per = np.full(other.values.shape, np.nan), np.ones(other.values.shape)
-        places = {column: place for place, column in enumerate(self.columns)}
-        for place, column in enumerate(other.columns):
-            if column in places:
-                found[:, place] = np.where(rows >= 0, self.values[rows, places[column]], np.nan)
-                if self.per is not None:
-                    per[:, place] = self.per[rows, places[column]]
-        return found, per
-
-
-def _draws(
-    scores: pd.DataFrame, examples: pd.Index[Any], places: Mapping[tuple[str, str], int]
-) -> tuple[list[int], Floats] | None:
-    """Of the columns at some places those that were drawn several times, and [examples, draws, columns]."""
-    import pandas as pd
-
-    if "draws" not in scores or not scores["draws"].notna().any():
-        return None
-    drawn = scores[scores["draws"].notna()]
-    shape = (len(examples), len(drawn["draws"].iloc[0]))
-    found: dict[int, Floats] = {}
-    for (perturbation, measure), group in drawn.groupby(["perturbation", "metric"], sort=False):
-        place = places.get((str(perturbation), str(measure)))
-        if place is not None:
-            found[place] = np.full(shape, np.nan)
-            found[place][examples.get_indexer(pd.Index(group["example"]))] = np.stack(group["draws"].tolist())
-    return (list(found), np.stack(list(found.values()), axis=-1)) if found else None
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """A cell beside its controls; the skills are those of its table's columns."""
+class _Entrant:
+    """What each of some examples adds to a cell's score, [examples]; None where it has no score."""
 
     cell: Cell
-    table: _Table
-    skills: Skills
-
-    def scales(self) -> list[tuple[str, str]]:
-        """The headline columns that have a skill."""
-        return [
-            column
-            for column, skill in zip(self.table.columns, self.skills.point, strict=True)
-            if np.isfinite(skill) and self.cell.meta["measures"][column[1]]["headline"]
-        ]
+    examples: list[str]
+    added: Floats | None
 
 
-def _judge(cells: Sequence[Cell]) -> Iterator[_Judged]:
-    controls: dict[tuple[str, str], _Table] = {}
-    # If a control was run with several settings, the first by key is the one that scores are read against.
-    for cell in sorted((cell for cell in cells if cell.explainer in CONTROLS), key=lambda cell: cell.key):
-        controls.setdefault((_protocol(cell), cell.explainer), _Table.of(cell))
-    for cell in cells:
-        table = _Table.of(cell)
-        if not table.values.size:
-            continue
-        beside = [
-            controls[_protocol(cell), name].like(table)
-            if (_protocol(cell), name) in controls
-            else (np.full(table.values.shape, np.nan), np.ones(table.values.shape))
-            for name in CONTROLS
-        ]
-        better = np.array([sign(cell.meta["measures"][measure]["direction"]) for _, measure in table.columns])
-        per = None if table.per is None else np.stack([table.per, beside[0][1], beside[1][1]])
-        yield _Judged(cell, table, skills(table.values, beside[0][0], beside[1][0], better, per))
+def _contest(protocol: str, perturbation: str, metric: str, entrants: Sequence[_Entrant]) -> Contest:
+    cells = [entrant.cell for entrant in entrants]
+    better = 1.0 if metric == MEAN_SKILL else _direction(cells[0], metric)
+    keys, names = [cell.key for cell in cells], told_apart(cells)
+    return Contest(protocol, perturbation, metric, better, keys, names, _aligned(entrants))
 
 
-def _with_scales(cells: Sequence[Cell]) -> Iterator[tuple[_Judged, str, list[tuple[str, str]], list[int]]]:
-    """Each cell and perturbation, with the columns that the mean skill is over and their places; none if one lacks."""
-    everyone = list(_judge(cells))
-    scales = {_protocol(judged.cell): judged.scales() for judged in everyone if judged.cell.explainer == "oracle"}
-    for judged in everyone:
+def _direction(cell: Cell, measure: str) -> float:
+    """1 where larger values are better, -1 where smaller ones are, 0 where neither."""
+    return float(np.nan_to_num(sign(cell.meta["measures"][measure]["direction"])))
+
+
+def _with_scales(cells: Sequence[Cell]) -> Iterator[tuple[Judged, list[tuple[str, list[Column], list[int]]]]]:
+    """Each cell, and for each perturbation the columns of its mean skill with their places; none if it lacks one."""
+    controls = [cell for cell in cells if cell.explainer in CONTROLS]
+    oracles = [cell for cell in controls if cell.explainer == "oracle"]
+    scales = {protocol_of(judged.cell): judged.scales() for judged in judge(oracles, controls)}
+    for judged in judge(cells, controls):
         columns = judged.table.columns
+        under = []
         for perturbation in dict.fromkeys(name for name, _ in columns):
-            wanted = [column for column in scales.get(_protocol(judged.cell), ()) if column[0] == perturbation]
+            wanted = [column for column in scales.get(protocol_of(judged.cell), ()) if column[0] == perturbation]
             places = [columns.index(column) for column in wanted if column in columns]
-            yield judged, perturbation, wanted, places if len(places) == len(wanted) else []
+            under.append((perturbation, wanted, places if len(places) == len(wanted) else []))
+        yield judged, under
 
 
-def _ranked(
-    frame: pd.DataFrame, score: str, within: list[str], added: Sequence[tuple[pd.Index[Any], Floats | None]]
-) -> pd.DataFrame:
-    """The rows with rank, the ranks that each may have, and groups.
+def _score_rows(judged: Judged) -> Iterator[dict[str, Any]]:
+    """A row of `summarise` for each column, without what hangs on the other cells."""
+    cell, table = judged.cell, judged.table
+    counts = table.defined.sum(axis=0).tolist()
+    names, examples = _names(cell), int(cell.meta["counts"]["examples"])
+    for (perturbation, measure), mean, skill, count in zip(
+        table.columns, judged.means, judged.skills.each(), counts, strict=True
+    ):
+        about = cell.meta["measures"][measure]
+        yield {
+            **names,
+            "metric": measure,
+            "perturbation": perturbation,
+            "direction": about["direction"],
+            "headline": about["headline"],
+            "mean": mean.mean,
+            "ci_low": mean.low,
+            "ci_high": mean.high,
+            "ci_method": mean.method,
+            "n": count,
+            # An example without a stored value is as undefined as one whose value is NaN.
+            "undefined": examples - count,
+            "skill": skill.mean,
+            "skill_low": skill.low,
+            "skill_high": skill.high,
+            **cell.meta["cost"],
+        }
 
-    Args:
-        frame: rows of `summarise` or `overall`.
-        score: the column that is ranked.
-        within: what else than protocol and perturbation sets a contest apart.
-        added: for each row the examples, and what each adds to the score.
-    """
-    better = frame["direction"].map(sign)
-    groups = [frame[name] for name in ("protocol", "perturbation", *within)]
-    enough = frame["n"] >= COVERAGE * frame["n"].groupby(groups).transform("max")
-    competing = (frame[score] * better).where(enough & ~frame["explainer"].isin(CONTROLS))
-    rank = competing.groupby(groups).rank(method="min", ascending=False)
-    low, high, letters, leading = rank.copy(), rank.copy(), [""] * len(frame), [False] * len(frame)
-    for _, contest in rank.dropna().groupby([one[rank.notna()] for one in groups]):
-        rows = [int(row) for row in contest.index]
-        standing = stand(_aligned([added[row] for row in rows]), float(better[rows[0]]))
-        low[rows], high[rows] = standing.low, standing.high
-        tested = not too_few(int(frame["n"].loc[rows].min()))
-        for row, group, leads in zip(rows, standing.groups, standing.leading.tolist(), strict=True):
-            letters[row] = group
-            leading[row] = tested and leads and len(rows) > 1
-    return frame.assign(rank=rank, rank_low=low, rank_high=high, group=letters, leading=leading)
+
+def _skill_row(judged: Judged, perturbation: str, wanted: Sequence[Column], places: list[int]) -> dict[str, Any]:
+    """A row of `overall`, without what hangs on the other cells."""
+    mean = judged.skills.mean(places) if places else UNDEFINED
+    return {
+        **_names(judged.cell),
+        "perturbation": perturbation,
+        "direction": "higher",
+        "measures": tuple(measure for _, measure in wanted),
+        "skill": mean.mean,
+        "skill_low": mean.low,
+        "skill_high": mean.high,
+        "ci_method": mean.method,
+        "n": int(judged.table.defined[:, places].sum(axis=0).min()) if places else 0,
+    }
 
 
-def _aligned(added: Sequence[tuple[pd.Index[Any], Floats | None]]) -> Floats:
+def _won(judged: Judged, places: list[int]) -> Floats:
+    """For each example the share of measures on which a cell beats `random`, ties half; NaN where none is known."""
+    better = np.array([_direction(judged.cell, judged.table.columns[place][1]) for place in places])
+    ahead = better * (judged.table.values[:, places] - judged.random[:, places])
+    known = np.isfinite(ahead)
+    won = np.where(known, 0.5 * (1 + np.sign(ahead)), 0.0).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        shares: Floats = won / known.sum(axis=1)
+    return shares
+
+
+def _add_win_rates(rows: Sequence[dict[str, Any]], won: Sequence[Floats | None]) -> None:
+    """The mean share of measures on which each beats `random`, with its interval, all of one size at a time."""
+    for row in rows:
+        row |= {"win_rate": np.nan, "win_low": np.nan, "win_high": np.nan}
+    for size in {len(one) for one in won if one is not None}:
+        chosen = [(row, one) for row, one in zip(rows, won, strict=True) if one is not None and len(one) == size]
+        for (row, _), rate in zip(chosen, mean_intervals(np.stack([one for _, one in chosen], axis=1)), strict=True):
+            row |= {"win_rate": rate.mean, "win_low": rate.low, "win_high": rate.high}
+
+
+def _is_ranked(row: Mapping[str, Any]) -> bool:
+    """Whether methods are compared on a measure: the headlines are, sub-scores and costs are not."""
+    return bool(row["headline"]) and row["metric"] not in _COSTS and bool(np.isfinite(sign(row["direction"])))
+
+
+class _Rows:
+    """Rows of `summarise` or `overall`, with what each example adds to their scores."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.entrants: list[_Entrant] = []
+
+    def add(self, row: dict[str, Any], entrant: _Entrant) -> None:
+        """One row more."""
+        self.rows.append(row)
+        self.entrants.append(entrant)
+
+    def ranked(self, score: str, within: list[str]) -> pd.DataFrame:
+        """The rows with rank, the ranks that each may have, and groups.
+
+        Args:
+            score: the column that is ranked.
+            within: what else than protocol and perturbation sets a contest apart.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self.rows)
+        if not self.rows:
+            return frame
+        compared = np.array(["metric" not in row or _is_ranked(row) for row in self.rows])
+        groups = [frame[name] for name in ("protocol", "perturbation", *within)]
+        enough = frame["n"] >= COVERAGE * frame["n"].groupby(groups).transform("max")
+        better = frame["direction"].map(sign)
+        competing = (frame[score] * better).where(enough & compared & ~frame["explainer"].isin(CONTROLS))
+        rank = competing.groupby(groups).rank(method="min", ascending=False)
+        low, high = rank.to_numpy(copy=True), rank.to_numpy(copy=True)
+        letters, leading = [""] * len(frame), [False] * len(frame)
+        for _, contest in rank.dropna().groupby([one[rank.notna()] for one in groups]):
+            rows = [int(row) for row in contest.index]
+            standing = stand(_aligned([self.entrants[row] for row in rows]), float(better[rows[0]]))
+            low[rows], high[rows] = standing.low, standing.high
+            tested = len(rows) > 1 and not too_few(int(frame["n"].loc[rows].min()))
+            for row, group, leads in zip(rows, standing.groups, standing.leading.tolist(), strict=True):
+                letters[row] = group
+                leading[row] = tested and leads
+        return frame.assign(rank=rank, rank_low=low, rank_high=high, group=letters, leading=leading)
+
+
+def _aligned(entrants: Sequence[_Entrant]) -> Floats:
     """[examples, methods] over the examples that any of the methods has."""
-    examples = added[0][0]
-    for other, _ in added[1:]:
-        if not other.equals(examples):
-            examples = examples.union(other)
-    values = np.full((len(examples), len(added)), np.nan)
-    for place, (own, column) in enumerate(added):
-        if column is not None:
-            values[examples.get_indexer(own), place] = column
+    examples = entrants[0].examples
+    for entrant in entrants[1:]:
+        if entrant.examples != examples:
+            examples = sorted({*examples, *entrant.examples})
+    values = np.full((len(examples), len(entrants)), np.nan)
+    for place, entrant in enumerate(entrants):
+        if entrant.added is not None:
+            values[rows_of(entrant.examples, examples), place] = entrant.added
     return values
 
 
 def _names(cell: Cell) -> dict[str, Any]:
     return {
         "key": cell.key,
-        "protocol": _protocol(cell),
+        "protocol": protocol_of(cell),
         "task": str(cell.protocol["task"]["name"]),
         "model": str(cell.protocol["model"]["name"]),
         "explainer": cell.explainer,
         "explained_under": cell.meta["explainer"].get("perturbation"),
     }
-
-
-def _protocol(cell: Cell) -> str:
-    return str(cell.meta["protocol_key"])

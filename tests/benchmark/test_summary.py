@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from assay.benchmark import statistics
 from assay.benchmark.statistics import mean_interval, sign_flip_test, skill_interval, two_level_bootstrap
 from assay.benchmark.store import Cell
-from assay.benchmark.summary import contests, mean_curves, overall, summarise
+from assay.benchmark.summary import contests, overall, summarise
 from assay.benchmark.table import terminal_table
 from assay.errors import AssayError
 from assay.leaderboard.board import COSTS
@@ -97,8 +97,8 @@ def test_a_method_that_is_undefined_for_many_examples_is_not_ranked(cells: list[
     short = write_cell(tmp_path, "lrp_0", protocol(examples=30), 0.99)
     table = pd.read_parquet(short.path / "scores.parquet")
     table.loc[table["example"].isin(sorted(set(table["example"]))[:20]), "value"] = np.nan
-    with patch.object(Cell, "scores", property(lambda cell: table if cell.key == short.key else cell.table("scores"))):
-        scores, skills = summarise([*cells, short]), overall([*cells, short])
+    short.__dict__["score_rows"] = pa.Table.from_pandas(table)
+    scores, skills = summarise([*cells, short]), overall([*cells, short])
     for frame in (scores, skills):
         mine = frame[frame["explainer"] == "lrp_0"]
         assert mine["rank"].isna().all()
@@ -141,31 +141,6 @@ def test_skill_is_read_within_a_protocol(tmp_path: Path, cells: list[Cell]) -> N
     assert set(frame[frame["key"] == other.key]["rank"].dropna()) == {1.0}
 
 
-def test_curves_are_averaged_on_a_common_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pandas as pd
-
-    row = {"perturbation": "mask", "metric": "deletion"}
-    stored = pd.DataFrame(
-        [
-            {**row, "example": "a", "x": [0.0, 0.5, 1.0], "y": [1.0, 0.0, 0.0]},
-            {**row, "example": "b", "x": [0.0, 1.0], "y": [1.0, 0.0]},
-        ]
-    )
-    cell = Cell(tmp_path, {})
-    monkeypatch.setattr(Cell, "table", lambda self, name: stored)
-    curve = mean_curves(cell).set_index("x")["mean"]
-    assert len(curve) == 51
-    # At x = 0.5: (0 + 0.5) / 2; between its points a curve is a straight line: at 0.24, (0.52 + 0.76) / 2.
-    assert [curve.iloc[0], curve.iloc[12], curve.iloc[25], curve.iloc[50]] == pytest.approx([1.0, 0.64, 0.25, 0.0])
-
-
-def test_the_band_holds_the_mean_curve(cells: list[Cell]) -> None:
-    curves = mean_curves(cells[0])
-    assert set(curves["metric"]) == {"deletion", "insertion"}
-    assert (curves["low"] <= curves["mean"] + 1e-12).all()
-    assert (curves["mean"] <= curves["high"] + 1e-12).all()
-
-
 def test_the_terminal_table_shows_every_explainer_with_intervals(cells: list[Cell]) -> None:
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(terminal_table(cells))
@@ -181,7 +156,8 @@ def test_the_terminal_table_shows_every_explainer_with_intervals(cells: list[Cel
 
 def test_a_value_that_was_never_stored_counts_as_undefined(cells: list[Cell]) -> None:
     cell = Cell(cells[0].path, cells[0].meta)
-    cell.__dict__["scores"] = cells[0].scores[cells[0].scores["example"] != "sst2-0"]
+    rows = cells[0].scores[cells[0].scores["example"] != "sst2-0"]
+    cell.__dict__["score_rows"] = pa.Table.from_pandas(rows)
     row = summarise([cell]).set_index("metric").loc["deletion"]
     assert [row["n"], row["undefined"]] == [29, 1]
 
@@ -201,7 +177,7 @@ def made_up(name: str, scores: pd.DataFrame, measures: dict[str, dict[str, Any]]
             "cost": dict.fromkeys(COSTS, 1.0),
         },
     )
-    cell.__dict__["scores"] = scores
+    cell.__dict__.update(scores=scores, score_rows=pa.Table.from_pandas(scores))
     return cell
 
 
