@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.summary import CONTROLS, mean_curves
+from assay.benchmark.mean_curves import mean_curves
+from assay.benchmark.summary import CONTROLS
 from assay.leaderboard.board import Board, is_control
 from assay.leaderboard.text import clean, number, title
 
