@@ -17,6 +17,8 @@ from assay.leaderboard.protocols import differences, flatten, short_names, spell
 from assay.leaderboard.text import amount, clean, interval, number, percent, seconds, title
 
 NOWHERE = float("nan")
+# A table of more results than this shows their intervals only to who asks for them.
+DENSE = 2000
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _way(group: Sequence[Column], told: str, number: int) -> dict[str, Any]:
     return {
         "id": f"way-{number}",
         "title": told,
+        "dense": len(rows) * len(group) > DENSE,
         "skills_of": [title(one) for one in skills_of],
         "columns": [
             {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
-ASSETS = ("site.css", "site.js", "examples.js")
+ASSETS = ("site.css", "scripted.js", "site.js", "examples.js")
 
 
 def render(template: str, depth: int, **content: Any) -> str:

@@ -17,9 +17,11 @@ from assay.leaderboard.board import boards
 from assay.leaderboard.build import build, load, write
 from assay.leaderboard.curves import _AXES
 from assay.leaderboard.examples import EXPLAINERS
+from assay.leaderboard.page import ASSETS
 from tests.leaderboard.synthetic import HOSTILE, METHODS, protocol, write_cell
 
 TABLES = {"leaderboard.csv", "leaderboard.json", "leaderboard.md"}
+SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 HEADER = (
     "protocol,task,model,explainer,explained_under,metric,perturbation,direction,mean,ci_low,ci_high,ci_method,n,"
     "undefined,skill,skill_low,skill_high,rank,rank_low,rank_high,group,shares_probe,forward_rows,forward_tokens,"
@@ -143,8 +145,9 @@ def test_pages_load_nothing_from_outside_and_their_links_lead_somewhere(built: P
                     assert leads_somewhere(target, path, built, pages), f"{target} on {path}"
         assert len(page.ids) == len(set(page.ids))
         assert not re.search(r"url\(|@import", path.read_text("utf-8"))
-    for name in ("site.css", "site.js"):
-        assert not re.search(r"url\(|@import|https?://", (built / "assets" / name).read_text("utf-8"))
+    for name in ASSETS:
+        text = (built / "assets" / name).read_text("utf-8").replace(SVG_NAMESPACE, "")
+        assert not re.search(r"url\(|@import|https?://|innerHTML|insertAdjacentHTML|document\.write|eval\(", text)
 
 
 def leads_somewhere(target: str, path: Path, site: Path, pages: dict[Path, Page]) -> bool:

@@ -80,7 +80,7 @@ function coloured(word, share, largest, signed, true_) {
 
 function card(explainer, example, found) {
   const { name, signed, control } = viewer.list.explainers[explainer];
-  const heading = element("h3", {}, swatch(explainer), element("bdi", {}, name), element("span", { className: "number" }, `${measure()} ${told(found.value)}`));
+  const heading = element("h3", {}, swatch(explainer), breakable(name), element("span", { className: "number" }, `${measure()} ${told(found.value)}`));
   const made = element("article", { className: control ? "reading control" : "reading" }, heading);
   if (!found.shares) {
     made.append(element("p", { className: "problem" }, found.problem ? `no attribution: ${found.problem}` : "no attribution"));
@@ -114,6 +114,11 @@ function strongest(words, found) {
   return line;
 }
 
+// A long name may be broken after each underscore.
+function breakable(name) {
+  return element("bdi", {}, ...name.split("_").flatMap((part, place) => (place ? ["_", element("wbr"), part] : [part])));
+}
+
 function drawing(name, attributes, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -129,6 +134,7 @@ function curves(readings) {
   const drawn = readings.filter(({ found }) => found.curve);
   if (!drawn.length) return element("p", { className: "quiet" }, "No deletion curve is stored for this example and these explainers.");
   const [low, high] = viewer.list.range;
+  const { feature } = document.getElementById("viewer").dataset;
   const across = (x) => 44 + x * 398;
   const down = (y) => 10 + ((high - y) / (high - low || 1)) * 250;
   const axes = drawing("g", { class: "axes" });
@@ -138,7 +144,7 @@ function curves(readings) {
     axes.append(drawing("text", { x: 38, y: (down(y) + 4).toFixed(1), "text-anchor": "end" }, told(y, 2)));
     axes.append(drawing("text", { x: across(share).toFixed(1), y: 277, "text-anchor": "middle" }, `${100 * share}%`));
   }
-  axes.append(drawing("text", { x: 243, y: 296, "text-anchor": "middle", class: "axis-title" }, "words hidden, most important first"));
+  axes.append(drawing("text", { x: 243, y: 296, "text-anchor": "middle", class: "axis-title" }, `${feature}s hidden, most important first`));
   const label = `Deletion curves of ${drawn.length} explainers; the numbers stand in the table below`;
   const picture = drawing("svg", { viewBox: "0 0 460 300", role: "img", "aria-label": label }, axes);
   const rows = drawn.map(({ explainer, found }) => {
@@ -153,8 +159,9 @@ function curves(readings) {
     element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows));
   const box = element("div", { className: "scroll", role: "region", tabIndex: 0, "aria-label": "Deletion curves as a table" }, table);
   const caption = element("figcaption", {}, element("strong", {}, "Deletion"),
-    `: ${viewer.list.output} of the explained class, words hidden by ${viewer.list.perturbation}. The lower the curve, the better.`);
-  return element("figure", { className: "one" }, caption, picture, element("details", { className: "numbers" }, element("summary", {}, "As a table"), box));
+    `: ${viewer.list.output} of the explained class, ${feature}s hidden by ${viewer.list.perturbation}. The lower the curve, the better.`);
+  const legend = drawn.map(({ explainer }) => element("li", {}, swatch(explainer), breakable(viewer.list.explainers[explainer].name)));
+  return element("figure", { className: "one" }, caption, element("ul", { className: "legend" }, ...legend), picture, element("details", { className: "numbers" }, element("summary", {}, "As a table"), box));
 }
 
 function interpolated(curve, x) {
@@ -285,7 +292,7 @@ function build() {
   parts.items = element("ol", { className: "items", tabIndex: 0, "aria-label": "Examples" });
   const head = [element("span", {}, "no."), element("span", {}, "text"), element("span", {}, `mean ${measure()}`)];
   const side = element("div", { className: "side", role: "region", "aria-label": "List of examples" },
-    element("label", { className: "search" }, "Find a text or an id ", parts.search), which, by, parts.count,
+    element("label", { className: "search" }, "Find first words or an id ", parts.search), which, by, parts.count,
     element("p", { className: "quiet columns", ariaHidden: "true" }, ...head), parts.items);
 
   parts.heading = element("h2");

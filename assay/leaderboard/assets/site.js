@@ -2,7 +2,6 @@
 // Without this script every page is whole: tables stand by what ranks, and the best methods' curves are drawn.
 // What comes from data is set as text, never as markup.
 
-document.body.classList.add("scripted");
 const root = document.body.dataset.root;
 
 function element(name, properties = {}, ...children) {
@@ -71,7 +70,7 @@ class Board {
     this.without = new Set();
     this.headings.forEach((heading, column) => this.makeSortable(heading, column));
     const tools = element("div", { className: "tools" });
-    tools.append(...this.filters(), ...this.views(board));
+    tools.append(...this.filters(), ...this.intervals(board), ...this.views(board));
     board.prepend(tools);
   }
 
@@ -137,6 +136,10 @@ class Board {
     this.count = element("span", { className: "count" });
     made.push(this.count);
     return made;
+  }
+
+  intervals(board) {
+    return board.classList.contains("dense") ? [tick("Intervals", false, (on) => board.classList.toggle("intervals", on))[1]] : [];
   }
 
   show() {
