@@ -118,9 +118,10 @@ def told_apart(values: Floats, level: float = LEVEL) -> tuple[Bools, Floats]:
         apart |= certain
         left &= ~certain
         if not certain.any():
-            if (_reaching(ordered, bound) + extra) / (len(signs) + extra) > level:
+            most_apart = float(observed[left].max())
+            if most_apart == 0 or (_reaching(ordered, bound) + extra) / (len(signs) + extra) > level:
                 break
-            bound *= 0.9
+            bound = 0.9 * min(bound, most_apart)
         elif bound == 0:
             bound = 0.9 * float(ordered[int((1 - level) * len(ordered))])
     return apart | apart.T, sums

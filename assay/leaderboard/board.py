@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.benchmark.score_table import ScoreTable
 from assay.benchmark.store import Cell
-from assay.benchmark.summary import CONTROLS, overall, summarise
+from assay.benchmark.summary import CONTROLS, Contest, summary
 from assay.leaderboard.probes import shared, shared_by_any
 from assay.leaderboard.protocols import differences, distinct_names
 
@@ -31,6 +35,10 @@ class Board:
         differences: from the other boards of the same task and model: by dotted path, the values on each of
             `siblings`; empty if there is no other.
         siblings: the keys of the boards of the same task and model, this one's included.
+        contests: of the mean skill and of the measures that are ranked, by way of hiding and measure.
+        resamples: by way of hiding the keys of the methods that have a mean skill, and that skill in each bootstrap
+            sample, [resamples, methods].
+        tables: the scores of each cell as arrays, by its key; a cell without scores has none.
     """
 
     key: str
@@ -41,6 +49,9 @@ class Board:
     skills: pd.DataFrame
     differences: Mapping[str, Sequence[str]]
     siblings: Sequence[str]
+    contests: Mapping[tuple[str, str], Contest]
+    resamples: Mapping[str, tuple[list[str], NDArray[np.float32]]]
+    tables: Mapping[str, ScoreTable]
 
     @property
     def task(self) -> str:
@@ -107,7 +118,8 @@ def make_board(group: Sequence[Cell], siblings: Sequence[Mapping[str, Any]]) -> 
     cells = sorted(group, key=lambda cell: (cell.explainer, cell.key))
     names = distinct_names([cell.meta["explainer"] for cell in cells])
     named = {cell.key: (name, cell) for name, cell in zip(names, cells, strict=True)}
-    scores, skills = summarise(cells), overall(cells)
+    found = summary(cells)
+    scores, skills = found.scores, found.skills
     if len(scores):
         places = scores[["key", "metric", "perturbation"]].itertuples(index=False, name=None)
         scores["name"] = [named[key][0] for key in scores["key"]]
@@ -125,6 +137,9 @@ def make_board(group: Sequence[Cell], siblings: Sequence[Mapping[str, Any]]) -> 
         skills,
         differences([one["protocol"] for one in siblings]),
         [str(one["key"]) for one in siblings],
+        {(contest.perturbation, contest.metric): contest for contest in found.contests.values()},
+        {perturbation: drawn for (_, perturbation), drawn in found.resamples.items()},
+        found.tables,
     )
 
 

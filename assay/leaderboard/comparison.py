@@ -9,7 +9,7 @@ import numpy as np
 
 from assay.benchmark.statistics import Floats, sign
 from assay.benchmark.store import Cell
-from assay.benchmark.summary import MEAN_SKILL, contests
+from assay.benchmark.summary import MEAN_SKILL
 from assay.leaderboard.agreement import of_explainers, of_measures, of_measures_by_example
 from assay.leaderboard.board import Board, is_control
 from assay.leaderboard.critical_difference import Diagram, diagram
@@ -61,11 +61,7 @@ Added = Mapping[tuple[str, str], tuple[Sequence[str], Floats]]
 
 def _added(board: Board) -> Added:
     """What each example adds to a method's score: by hiding and measure, the cells' keys and [examples, methods]."""
-    found = {}
-    for measure in [MEAN_SKILL, *dict.fromkeys(one for name in board.perturbations for one in _directed(board, name))]:
-        for contest in contests(board.cells, measure):
-            found[contest.perturbation, measure] = (contest.keys, contest.values)
-    return found
+    return {place: (contest.keys, contest.values) for place, contest in board.contests.items()}
 
 
 def _directed(board: Board, perturbation: str) -> list[str]:

@@ -139,16 +139,16 @@ def reasons(board: Board) -> list[Reason]:
     found = []
     headline = {perturbation: set(board.measures(perturbation)) for perturbation in board.perturbations}
     for name, cell in board.named():
-        told = cell.scores.dropna(subset=["reason"])
-        for (perturbation, measure, reason), group in told.groupby(["perturbation", "metric", "reason"], sort=False):
-            if measure in headline.get(str(perturbation), ()):
-                shown = clean(perturbation), title(str(measure)), clean(reason)
-                found.append(Reason(clean(name), *shown, len(group)))
-        examples = int(cell.meta["counts"]["examples"])
-        for (perturbation, measure), group in cell.scores.groupby(["perturbation", "metric"], sort=False):
-            if measure in headline.get(str(perturbation), ()) and len(group) < examples:
-                shown = clean(perturbation), title(str(measure)), "no value was stored"
-                found.append(Reason(clean(name), *shown, examples - len(group)))
+        if cell.key not in board.tables:
+            continue
+        table, examples = board.tables[cell.key], int(cell.meta["counts"]["examples"])
+        lacking = {
+            (column, "no value was stored"): examples - stored
+            for column, stored in zip(table.columns, table.stored.tolist(), strict=True)
+        }
+        for ((perturbation, measure), reason), count in [*table.reasons.items(), *lacking.items()]:
+            if count > 0 and measure in headline.get(perturbation, ()):
+                found.append(Reason(clean(name), clean(perturbation), title(measure), clean(reason), count))
     return found
 
 

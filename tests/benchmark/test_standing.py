@@ -34,6 +34,16 @@ def test_the_decisions_are_those_of_the_step_down_test(examples: int, methods: i
         np.testing.assert_array_equal(told_apart(values)[0], step_down(values))
 
 
+def test_a_few_pairs_that_decide_all_flips_do_not_hide_the_others() -> None:
+    """Without the pairs that are told apart first, all flips may lie far below what told those apart."""
+    values = drawn(8, 30, 6)
+    far = np.concatenate([values, 1e6 + 1e-3 * drawn(9, 30, 2)], axis=1)
+    np.testing.assert_array_equal(told_apart(far)[0], step_down(far))
+    same = np.repeat(values[:, :1], 4, axis=1)
+    same[:, 3] += 5.0
+    np.testing.assert_array_equal(told_apart(same)[0], step_down(same))
+
+
 def test_methods_that_agree_everywhere_or_nearly_are_never_told_apart_by_rounding() -> None:
     values = drawn(3, 50, 3)
     same = np.concatenate([values, values, values + 1e-13 * drawn(4, 50, 3)], axis=1)
