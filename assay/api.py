@@ -146,7 +146,8 @@ def score(
 
     Returns:
         A row for each text and a column for each measure; under several perturbations a column for each of both, such
-        as `deletion (mask)`. What is undefined is NaN; `frame.attrs["undefined"]` maps (row, column) to the reason.
+        as `deletion (mask)`. What is undefined is NaN; `frame.attrs["undefined"]` maps (row, column) to the reason, and
+        `frame.attrs["directions"]` each column to the values that are better, `higher` or `lower`.
 
     Raises:
         AssayError: an unknown name or class, an empty text, an array of the wrong length, more or fewer labels than
@@ -199,7 +200,7 @@ def score(
                 if row["reason"] is not None:
                     undefined[place, column] = row["reason"]
     frame = pd.DataFrame(rows, columns=wanted.columns)
-    frame.attrs["undefined"] = undefined
+    frame.attrs |= {"undefined": undefined, "directions": wanted.directions}
     return frame
 
 
@@ -239,8 +240,8 @@ def evaluate(
     Returns:
         A row for each explainer and example, with the columns `explainer`, `id` and one for each measure; under several
         perturbations one for each of both. What is undefined is NaN; `frame.attrs["undefined"]` maps (row, column) to
-        the reason. The search of the oracle is for
-        one metric at a time; other measures have no value for it.
+        the reason, and `frame.attrs["directions"]` each column to the values that are better. The search of the oracle
+        is for one metric at a time; other measures have no value for it.
     """
     import pandas as pd
 
@@ -314,7 +315,7 @@ def evaluate(
                 if row["reason"] is not None:
                     undefined[place[name, row["example"]], column] = row["reason"]
     frame = pd.DataFrame(list(rows.values()), columns=["explainer", "id", *wanted.columns])
-    frame.attrs["undefined"] = undefined
+    frame.attrs |= {"undefined": undefined, "directions": wanted.directions}
     return frame
 
 
@@ -410,6 +411,12 @@ class _Wanted:
     def columns(self) -> list[str]:
         """What the tables show."""
         return list(self._columns.values())
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Which values are better, by column: `higher`, `lower` or `none`."""
+        found = {one.name: one.direction for metric in self.metrics.values() for one in metric.measures}
+        return {column: found[measure] for (measure, _), column in self._columns.items()}
 
     def column(self, row: Mapping[str, Any]) -> str | None:
         """The column of a score; None where it is stored only."""

@@ -46,7 +46,9 @@ def terminal_table(cells: Sequence[Cell]) -> Group:
     """
     scores, skills = summarise(cells), overall(cells)
     parts: list[Any] = []
-    for protocol in dict.fromkeys(str(cell.meta["protocol_key"]) for cell in cells):
+    protocols = {str(cell.meta["protocol_key"]): _subject(cell) for cell in cells}
+    for protocol, subject in protocols.items():
+        alone = list(protocols.values()).count(subject) == 1
         group = [cell for cell in cells if str(cell.meta["protocol_key"]) == protocol]
         for perturbation in group[0].protocol["perturbations"]:
             here = [
@@ -55,11 +57,18 @@ def terminal_table(cells: Sequence[Cell]) -> Group:
                 if len(frame)
             ]
             if len(here) == 2 and len(here[0]):
-                parts += _tables(group, perturbation, *here)
+                told = "" if alone else f", protocol {protocol[:8]}"
+                parts += _tables(group, perturbation, here[0], here[1], told)
     return Group(*parts)
 
 
-def _tables(cells: Sequence[Cell], perturbation: str, scores: pd.DataFrame, skills: pd.DataFrame) -> list[Any]:
+def _subject(cell: Cell) -> str:
+    return f"{cell.protocol['task']['name']} × {cell.protocol['model']['name']}"
+
+
+def _tables(
+    cells: Sequence[Cell], perturbation: str, scores: pd.DataFrame, skills: pd.DataFrame, told: str
+) -> list[Any]:
     by_key = {cell.key: (cell, name) for cell, name in zip(cells, told_apart(cells), strict=True)}
     standing = skills.sort_values(["rank", "explainer"], na_position="last").to_dict("records")
     methods = [row for row in standing if row["explainer"] not in CONTROLS]
@@ -88,9 +97,10 @@ def _tables(cells: Sequence[Cell], perturbation: str, scores: pd.DataFrame, skil
     spent = [by_key[row["key"]][0].meta["cost"] for row in rows]
     of_skills["rows"] = [_amount(cost["forward_rows"] + cost["backward_rows"], ",.0f") for cost in spent]
     of_skills["seconds"] = [_amount(cost["seconds"], ".3f") for cost in spent]
-    protocol, examples = cells[0].protocol, cells[0].meta["counts"]["examples"]
+    examples, preset = cells[0].meta["counts"]["examples"], cells[0].protocol.get("preset")
     many = f"{examples} example{'s' if examples != 1 else ''}"
-    title = f"{protocol['task']['name']} × {protocol['model']['name']}, {many}, hidden by {perturbation}"
+    follows = f", as {preset} has it" if preset else ""
+    title = f"{_subject(cells[0])}, {many}, hidden by {perturbation}{follows}{told}"
     counts = {_heading(one): [row["undefined"] if row else 0 for row in found] for one, found in own.items()}
     return [
         Text(f"\n{_printable(title)}", style="bold"),

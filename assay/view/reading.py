@@ -143,9 +143,9 @@ def read(config: DictConfig, texts: Sequence[str]) -> View:
             say(f"{name} is left out: {reason}")
             del explainers[name]
     preparation.prepare(explainers, perturbations, model, _Background(content), settings.seed)
-    evaluation = Evaluation(
-        model, [Example("text", tuple(texts))], metrics, perturbations, settings, content["tokens_per_batch"]
-    )
+    examples = [Example("text", tuple(texts))]
+    preparation.check_given(explainers, model, examples, perturbations, settings, content["tokens_per_batch"])
+    evaluation = Evaluation(model, examples, metrics, perturbations, settings, content["tokens_per_batch"])
     (encoding,) = evaluation.encodings
     if not encoding.n:
         raise AssayError("The text is empty: there is nothing to explain.")

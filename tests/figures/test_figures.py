@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+import assay
 from assay import Attribution, Feature, figures
 from assay.benchmark.mean_curves import mean_curves
 from assay.benchmark.statistics import mean_interval
@@ -25,6 +26,7 @@ from assay.benchmark.summary import contests, overall, summarise
 from assay.errors import AssayError
 from assay.figures.costs import front
 from assay.figures.ranks import cliques
+from tests.benchmark.cli import save_model, save_task
 from tests.leaderboard.synthetic import METHODS, UNSIGNED, protocol, write_cell, write_results
 
 CONTROLS = {"random", "oracle"}
@@ -354,3 +356,15 @@ def test_no_results_are_said(tmp_path: Path) -> None:
         figures.skill(tmp_path)
     with pytest.raises(AssayError, match="no cells to draw"):
         figures.skill([])
+
+
+def test_evaluate_says_which_values_are_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_DATA", str(save_task(tmp_path)))
+    model = assay.Classifier.from_pretrained(str(save_model(tmp_path / "model")), device="cpu")
+    frame = assay.evaluate(model, "gradient", "sst2", ["deletion", "comprehensiveness"])
+    assert frame.attrs["directions"] == {"deletion": "lower", "comprehensiveness": "higher"}
+    figure = figures.scores(frame)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["deletion ↓", "comprehensiveness ↑"]
+    dots = np.asarray(figure.axes[0].collections[1].get_offsets())
+    means = frame.groupby("explainer")["deletion"].mean()
+    assert dots[:, 0] == pytest.approx([means[name] for name in ("gradient", "random", "oracle")])
