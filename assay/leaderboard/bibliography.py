@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from assay.leaderboard.protocol_summary import ProtocolSummary
+
 _ENTRY = re.compile(r"@(?P<kind>\w+)\{(?P<key>[^,\s]+),\n(?P<fields>.*?)\n\}\n", re.DOTALL)
 _FIELD = re.compile(r"  (?P<name>\w+) = \{(?P<value>.*)\}")
 
@@ -65,7 +67,10 @@ def cited(kind: str, name: str) -> list[Source]:
     return [source for source in sources() if f"{kind}:{name}" in source.of]
 
 
-def references(explainers: Iterable[str], metrics: Iterable[str]) -> str:
-    """BibTeX of the sources of some explainers and metrics, by key."""
-    wanted = {f"explainer:{name}" for name in explainers} | {f"metric:{name}" for name in metrics}
+def site_references(summaries: Iterable[ProtocolSummary]) -> str:
+    """BibTeX of the sources of the explainers and metrics that stand in some protocols' tables, by key."""
+    wanted: set[str] = set()
+    for summary in summaries:
+        wanted |= {f"metric:{name}" for name in summary.protocol.get("metrics", {})}
+        wanted |= {f"explainer:{entry.explainer}" for hiding in summary.hidings for entry in hiding.entries}
     return "\n".join(source.text for source in sources() if wanted & set(source.of))

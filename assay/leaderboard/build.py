@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import filecmp
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from assay.benchmark.store import Cell, Store
 from assay.errors import AssayError
+from assay.leaderboard.inventory import Group, inventory
+from assay.leaderboard.placing import put, staging
+from assay.leaderboard.protocol_summary import FILE, ProtocolSummary, read
 
-_NEEDED = {
-    "key",
-    "protocol_key",
-    "protocol",
-    "explainer",
-    "measures",
-    "counts",
-    "accuracy",
-    "majority",
-    "cost",
-    "command",
-}
+# Another process takes about as long to start as so many cells take to be read.
+CELLS_A_WORKER = 100
+# Each holds the scores of one protocol, some hundred megabytes where there are 200 explainers.
+WORKERS = 8
 
 
-def build(results: Path, out: Path) -> Path:
-    """Write the site: an overview, a folder for each protocol, and every table as data.
+def build(results: Path, out: Path, workers: int = 1) -> Path:
+    """Write the site: an overview, a folder for each protocol, a page for each explainer, and every table as data.
 
         index.html                  the overview
         protocols/<task>-<model>-<key>/
             index.html              tables, curves, examples, how to reproduce them
+            examples.html           every example beside each other; its data is in `examples`
             summary.json            what the overview is made of
-            scores.csv              the rows of `leaderboard.csv` under this protocol
+            scores.csv, .json, .md  what the leaderboard's files have under this protocol
+            checksums.json          SHA-256 of every other file
+        explainers/<name>.html      an explainer under every protocol
         leaderboard.csv, leaderboard.json, leaderboard.md
         assets/                     style and script of all pages
 
     A protocol whose cells are those of the last time is not computed again. All files are made before the first is put
-    in place; should that fail, what was there before is put back. Other files in `out` are left alone.
+    in place; should that fail, what was there before is put back. Folders of protocols that are gone are removed, and
+    other files in `out` are left alone.
 
     Args:
         results: a folder that `assay run` filled.
         out: the folder to write into; made if it is not there.
+        workers: processes among which protocols are shared, where there is enough to do for several. A program that
+            asks for more than one must be safe to be imported, as `multiprocessing` says of its start method `spawn`.
 
     Returns:
         The path of `index.html`.
@@ -49,33 +53,21 @@ def build(results: Path, out: Path) -> Path:
     Raises:
         AssayError: no such results folder, no finished cell in it, a damaged cell, or `out` cannot be written.
     """
-    from assay.leaderboard.board import by_protocol, make_board
-    from assay.leaderboard.files import as_csv, as_json, as_markdown, rows
-    from assay.leaderboard.overview import overview_page
-    from assay.leaderboard.page import ASSETS, asset, navigation
-    from assay.leaderboard.protocol_page import protocol_pages
-    from assay.leaderboard.protocol_summary import FILE, as_text, folder_name, summary_of
+    from assay.leaderboard.protocol_files import unchanged
 
-    groups = by_protocol(load(Path(results)))
-    boards = [make_board(cells, siblings) for cells, siblings in groups]
-    folders = {board.key: folder_name(board.protocol, board.key) for board in boards}
-    summaries = [summary_of(board, "") for board in boards]
-    contents = {"index.html": overview_page(summaries)}
-    for board, summary in zip(boards, summaries, strict=True):
-        place = f"protocols/{summary.folder}"
-        contents |= {f"{place}/{name}": text for name, text in protocol_pages(board, folders).items()}
-        contents[f"{place}/{FILE}"] = as_text(summary)
-        contents[f"{place}/scores.csv"] = as_csv(rows([board]))
-    table = rows(boards)
-    contents |= {
-        "leaderboard.csv": as_csv(table),
-        "leaderboard.json": as_json(table, boards),
-        "leaderboard.md": as_markdown(boards),
-        **{f"assets/{name}": asset(name) for name in ASSETS},
-        "assets/navigation.js": navigation(summaries),
-    }
-    write(Path(out), contents)
-    return Path(out) / "index.html"
+    groups, out = inventory(Path(results)), Path(out)
+    with staging(out) as staged:
+        kept = {group.key: unchanged(out / "protocols" / group.folder, group.fingerprint) for group in groups}
+        changed = [group for group in groups if kept[group.key] is None]
+        _make_protocols(changed, groups, staged / "protocols", workers)
+        places = {
+            group.key: (staged if kept[group.key] is None else out) / "protocols" / group.folder for group in groups
+        }
+        summaries = [kept[group.key] or read(places[group.key] / FILE) for group in groups]
+        fresh = [f"protocols/{group.folder}" for group in changed]
+        fresh += _make_site(summaries, [places[group.key] for group in groups], staged, out)
+        put(staged, out, fresh, [*_stale_protocols(out, groups), *_stale_explainers(staged, out, fresh)])
+    return out / "index.html"
 
 
 def load(results: Path) -> list[Cell]:
@@ -84,57 +76,99 @@ def load(results: Path) -> list[Cell]:
     Raises:
         AssayError: there is no such folder, it has no finished cell, or one of them is damaged.
     """
-    cells = Store(results).checked_cells()
-    for cell in cells:
-        lacking = sorted(_NEEDED - set(cell.meta))
-        if lacking:
-            raise AssayError(f"{cell.path / 'cell.json'} is damaged: it lacks {', '.join(lacking)}.")
-    return cells
+    return Store(results).checked_cells()
 
 
-def write(out: Path, contents: Mapping[str, str]) -> None:
-    """Put files into a folder, all or none.
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    Raises:
-        AssayError: it cannot be written.
-    """
+
+def _make_protocols(changed: Sequence[Group], groups: Sequence[Group], target: Path, workers: int) -> None:
+    from assay.leaderboard.protocol_files import make_protocol
+
+    folders = {group.key: group.folder for group in groups}
+    cells = sum(len(group.paths) for group in changed)
+    workers = min(workers, WORKERS, len(changed), 1 + cells // CELLS_A_WORKER)
+    # The largest first, so that no process is left with a large one at the end.
+    waiting = sorted(changed, key=lambda group: -len(group.paths))
+    tasks = [(group, {one["key"]: folders[one["key"]] for one in group.siblings}) for group in waiting]
+    if workers <= 1:
+        for group, own in tasks:
+            make_protocol(group, own, target / group.folder)
+        return
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _quiet)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with _beside(out) as staged:
-            for name, content in contents.items():
-                (staged / name).parent.mkdir(parents=True, exist_ok=True)
-                (staged / name).write_text(content, "utf-8", newline="\n")
-            _swap(staged, out, list(contents))
-    except OSError as error:
-        raise AssayError(f"The folder {str(out)!r} cannot be written: {error.strerror or error}.") from error
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    staged = out / f".staged-{uuid.uuid4().hex[:8]}"
-    staged.mkdir()
-    try:
-        yield staged
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _swap(staged: Path, out: Path, names: list[str]) -> None:
-    """Move the new files into place; if one cannot be, the old ones return."""
-    old = staged / "old"
-    old.mkdir()
-    moved: list[str] = []
-    try:
-        for name in names:
-            (old / name).parent.mkdir(parents=True, exist_ok=True)
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            if (out / name).exists():
-                (out / name).rename(old / name)
-            moved.append(name)
-            (staged / name).rename(out / name)
-    except OSError:
-        for name in moved:
-            (out / name).unlink(missing_ok=True)
-            if (old / name).exists():
-                (old / name).rename(out / name)
+        made = [pool.submit(make_protocol, group, own, target / group.folder) for group, own in tasks]
+        for one in made:
+            one.result()
+        pool.shutdown()
+    except BaseException as error:
+        # Nobody waits for what the others would still make.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+            process.join()
+        if isinstance(error, BrokenProcessPool):
+            raise AssayError(
+                f"A process that was building a protocol has died, perhaps for want of memory. Try --workers 1. {error}"
+            ) from error
         raise
+
+
+def _quiet() -> None:
+    """One thread for each process, and an interruption is the first process's business."""
+    from threadpoolctl import threadpool_limits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)
+
+
+def _make_site(summaries: Sequence[ProtocolSummary], places: Sequence[Path], staged: Path, out: Path) -> list[str]:
+    """Make what stands above the protocols; the names of what is not there already, word for word."""
+    made = []
+    for name, pieces in _site_files(summaries, places):
+        path = staged / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(pieces)
+        if not (out / name).is_file() or not filecmp.cmp(path, out / name, shallow=False):
+            made.append(name)
+    return made
+
+
+def _site_files(summaries: Sequence[ProtocolSummary], places: Sequence[Path]) -> Iterator[tuple[str, Iterable[str]]]:
+    from assay.leaderboard.explainer_page import explainer_pages
+    from assay.leaderboard.files import joined_csv, joined_json, joined_markdown
+    from assay.leaderboard.overview import overview_page
+    from assay.leaderboard.page import ASSETS, asset, navigation
+
+    yield "index.html", [overview_page(summaries)]
+    for name, text in explainer_pages(summaries).items():
+        yield f"explainers/{name}", [text]
+    for ending, join in (("csv", joined_csv), ("json", joined_json), ("md", joined_markdown)):
+        yield f"leaderboard.{ending}", join([place / f"scores.{ending}" for place in places])
+    for name in ASSETS:
+        yield f"assets/{name}", [asset(name)]
+    yield "assets/navigation.js", [navigation(summaries)]
+
+
+def _stale_protocols(out: Path, groups: Sequence[Group]) -> list[str]:
+    """Folders that an earlier build has made of protocols whose cells are gone."""
+    wanted = {group.folder for group in groups}
+    stale = []
+    for path in sorted((out / "protocols").glob(f"*/{FILE}")):
+        try:
+            ours = read(path).folder == path.parent.name
+        except (OSError, ValueError):
+            ours = False
+        if ours and path.parent.name not in wanted:
+            stale.append(f"protocols/{path.parent.name}")
+    return stale
+
+
+def _stale_explainers(staged: Path, out: Path, fresh: Sequence[str]) -> list[str]:
+    """Pages of explainers that no protocol has any more."""
+    made = {path.name for path in (staged / "explainers").glob("*.html")}
+    return [f"explainers/{path.name}" for path in sorted((out / "explainers").glob("*.html")) if path.name not in made]

@@ -134,5 +134,5 @@ def _table(
 
 def _printable(letter: str) -> bool:
     """Whether every LaTeX shows a letter: those of ASCII, and those with an accent that all of its fonts have."""
-    first, *marks = unicodedata.normalize("NFD", letter)
-    return first.isascii() and first.isprintable() and set(marks) <= _ACCENTS or letter in "ßæÆøØ"
+    first, *marks = list(unicodedata.normalize("NFD", letter))
+    return (first.isascii() and first.isprintable() and set(marks) <= _ACCENTS) or letter in "ßæÆøØ"

@@ -59,7 +59,7 @@ def _section(board: Board, folders: Mapping[str, str]) -> dict[str, Any]:
         "looks": looks(ranked),
         "figures": [_figures(board, perturbation, drawn.get(perturbation, [])) for perturbation in board.perturbations],
         "comparisons": comparisons(board),
-        "downloads": [],
+        "downloads": [("scores.json", "JSON"), ("scores.tex", "LaTeX")],
         "shown": examples(board, first, measure) if first else [],
         "shown_by": title(measure) if measure else "",
         "definitions": [(clean(term), clean(text, 2000)) for term, text in definition_list(board.protocol)],
@@ -101,7 +101,7 @@ def _environments(board: Board) -> list[tuple[str, str]]:
     """What the cells were computed with; where they differ, every version is told."""
     found: dict[str, list[str]] = {}
     for cell in board.cells:
-        for path, value in flatten(json.loads((cell.path / "environment.json").read_text("utf-8"))).items():
+        for path, value in flatten(json.loads(cell.content("environment.json"))).items():
             texts = found.setdefault(clean(path.removeprefix("packages.")), [])
             if clean(spell(value)) not in texts:
                 texts.append(clean(spell(value)))
