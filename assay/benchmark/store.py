@@ -191,7 +191,7 @@ class Store:
             raise AssayError(f"The results folder {str(self.root)!r} cannot be written: {error.strerror}.") from error
         for left in (self.root / ".partial").glob(f"temporary-{socket.gethostname()}-*"):
             process = int(left.name.split("-")[-2])
-            if not _alive(process):
+            if not alive(process):
                 shutil.rmtree(left, ignore_errors=True)
 
     def cell_path(self, meta: Mapping[str, Any]) -> Path:
@@ -502,7 +502,8 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this machine is running."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -31,10 +31,12 @@ def build(results: Path, out: Path, workers: int = 1) -> Path:
             index.html              tables, curves, examples, how to reproduce them
             examples.html           every example beside each other; its data is in `examples`
             summary.json            what the overview is made of
-            scores.csv, .json, .md  what the leaderboard's files have under this protocol
+            scores.csv, .json, .md  what the leaderboard's files have under this protocol; scores.tex, its tables
             checksums.json          SHA-256 of every other file
         explainers/<name>.html      an explainer under every protocol
-        leaderboard.csv, leaderboard.json, leaderboard.md
+        leaderboard.csv, leaderboard.json, leaderboard.md, leaderboard.tex
+        references.bib              the sources of what stands in the tables
+        README.md                   for a static Space, where there is no other
         assets/                     style and script of all pages
 
     A protocol whose cells are those of the last time is not computed again. All files are made before the first is put
@@ -128,7 +130,7 @@ def _quiet() -> None:
 def _make_site(summaries: Sequence[ProtocolSummary], places: Sequence[Path], staged: Path, out: Path) -> list[str]:
     """Make what stands above the protocols; the names of what is not there already, word for word."""
     made = []
-    for name, pieces in _site_files(summaries, places):
+    for name, pieces in _site_files(summaries, places, out):
         path = staged / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -138,7 +140,11 @@ def _make_site(summaries: Sequence[ProtocolSummary], places: Sequence[Path], sta
     return made
 
 
-def _site_files(summaries: Sequence[ProtocolSummary], places: Sequence[Path]) -> Iterator[tuple[str, Iterable[str]]]:
+def _site_files(
+    summaries: Sequence[ProtocolSummary], places: Sequence[Path], out: Path
+) -> Iterator[tuple[str, Iterable[str]]]:
+    """What stands above the protocols, by name, in pieces."""
+    from assay.leaderboard import bibliography, latex, space
     from assay.leaderboard.explainer_page import explainer_pages
     from assay.leaderboard.files import joined_csv, joined_json, joined_markdown
     from assay.leaderboard.overview import overview_page
@@ -149,9 +155,14 @@ def _site_files(summaries: Sequence[ProtocolSummary], places: Sequence[Path]) ->
         yield f"explainers/{name}", [text]
     for ending, join in (("csv", joined_csv), ("json", joined_json), ("md", joined_markdown)):
         yield f"leaderboard.{ending}", join([place / f"scores.{ending}" for place in places])
+    yield "leaderboard.tex", [latex.overview_table(summaries)]
+    yield "references.bib", [bibliography.site_references(summaries)]
     for name in ASSETS:
         yield f"assets/{name}", [asset(name)]
     yield "assets/navigation.js", [navigation(summaries)]
+    readme = space.readme(out)
+    if readme is not None:
+        yield "README.md", [readme]
 
 
 def _stale_protocols(out: Path, groups: Sequence[Group]) -> list[str]:

@@ -21,13 +21,17 @@ def build(
     results: Results,
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     tracker: Annotated[str, typer.Option(help="Where to log it as a run of its own: wandb or none.")] = "wandb",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the protocols; by default one for each processor.")
+    ] = None,
 ) -> None:
-    """Compile results to CSV, JSON, Markdown and one self-contained page."""
+    """Compile results to a site and to CSV, JSON and Markdown; only protocols with new cells are computed again."""
     from assay import registry
     from assay.leaderboard.build import build as build_page
+    from assay.leaderboard.build import cores
 
     chosen = registry.build("tracker", tracker)
-    page = build_page(results, out)
+    page = build_page(results, out, workers or cores())
     chosen.log_leaderboard(out, results)
     typer.echo(f"Leaderboard: {page}")
 

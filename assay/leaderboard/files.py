@@ -1,10 +1,11 @@
-"""The leaderboard as data: CSV, JSON and Markdown."""
+"""A protocol as data, in CSV, JSON and Markdown, and the leaderboard, which is these one after the other."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.benchmark.summary import MEAN_SKILL
@@ -42,30 +43,27 @@ COLUMNS = (
 )
 
 
-def rows(boards: Sequence[Board]) -> pd.DataFrame:
-    """A row for each task, model, explainer, metric and perturbation, in the order of `COLUMNS`.
+def rows(board: Board) -> pd.DataFrame:
+    """A row for each explainer, metric and perturbation of a protocol, in the order of `COLUMNS`.
 
     What the leaderboard ranks by stands among the metrics as `mean_skill`.
     """
     import pandas as pd
 
-    frames = []
-    for board in boards:
-        if not len(board.scores):
-            continue
-        costs = {cell.key: cell.meta["cost"] for cell in board.cells}
-        examples = board.skills["key"].map({cell.key: cell.meta["counts"]["examples"] for cell in board.cells})
-        ranked = board.skills.assign(
-            metric=MEAN_SKILL,
-            mean=board.skills["skill"],
-            ci_low=board.skills["skill_low"],
-            ci_high=board.skills["skill_high"],
-            undefined=examples - board.skills["n"],
-            **{cost: board.skills["key"].map({key: spent[cost] for key, spent in costs.items()}) for cost in COSTS},
-        )
-        for frame in (board.scores, ranked[ranked["measures"].map(len) > 0]):
-            frames.append(frame.assign(explainer=frame["name"]))
-    whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    if not len(board.scores):
+        return pd.DataFrame(columns=list(COLUMNS))
+    costs = {cell.key: cell.meta["cost"] for cell in board.cells}
+    examples = board.skills["key"].map({cell.key: cell.meta["counts"]["examples"] for cell in board.cells})
+    ranked = board.skills.assign(
+        metric=MEAN_SKILL,
+        mean=board.skills["skill"],
+        ci_low=board.skills["skill_low"],
+        ci_high=board.skills["skill_high"],
+        undefined=examples - board.skills["n"],
+        **{cost: board.skills["key"].map({key: spent[cost] for key, spent in costs.items()}) for cost in COSTS},
+    )
+    both = (board.scores, ranked[ranked["measures"].map(len) > 0])
+    whole = pd.concat([frame.assign(explainer=frame["name"]) for frame in both], ignore_index=True)
     return whole[list(COLUMNS)]
 
 
@@ -81,44 +79,96 @@ def as_csv(table: pd.DataFrame) -> str:
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
-def as_json(table: pd.DataFrame, boards: Sequence[Board]) -> str:
-    """The rows as JSON, with every protocol spelled out; what is undefined is null."""
-    content = {
-        "protocols": {
-            board.key: {
-                **board.protocol,
-                "differs_from_others_of_task_and_model": board.differences,
-                "others_of_task_and_model": [key for key in board.siblings if key != board.key],
-            }
-            for board in boards
-        },
-        "commands": {board.key: {name: cell.meta["command"] for name, cell in board.named()} for board in boards},
-        "ranked_by": MEAN_SKILL,
-        "rows": [{str(name): value for name, value in row.items()} for row in table.to_dict("records")],
+def as_json(table: pd.DataFrame, board: Board) -> str:
+    """The rows of a protocol as JSON, with the protocol spelled out; what is undefined is null.
+
+    Each row stands on a line of its own.
+    """
+    protocol = {
+        **board.protocol,
+        "differs_from_others_of_task_and_model": board.differences,
+        "others_of_task_and_model": [key for key in board.siblings if key != board.key],
     }
-    return json.dumps(finite(content), indent=1, allow_nan=False, ensure_ascii=True) + "\n"
+    head = {
+        "protocol_key": board.key,
+        "protocol": protocol,
+        "commands": {name: cell.meta["command"] for name, cell in board.named()},
+        "ranked_by": MEAN_SKILL,
+    }
+    lines = [f"{_json(name)}: {_json(content)},\n" for name, content in head.items()]
+    columns = [_nulls(table[name].tolist()) for name in table]
+    names = [str(name) for name in table]
+    found = [_json(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    return "".join(["{\n", *lines, '"rows": [\n', ",\n".join(found), "\n]\n}\n"])
 
 
-def as_markdown(boards: Sequence[Board]) -> str:
-    """A table for each protocol and way of hiding."""
-    parts = ["# Assay leaderboard\n"]
-    parts.append(
+def as_markdown(board: Board) -> str:
+    """A table for each way of hiding of a protocol."""
+    parts = [f"## {escaped(board.task)} × {escaped(board.model)} (protocol {escaped(board.key[:8])})\n"]
+    if board.differences:
+        others = ", ".join(escaped(key[:8]) for key in board.siblings if key != board.key)
+        parts.append(f"Not comparable with protocol {others}; they differ in:\n")
+        place = list(board.siblings).index(board.key)
+        for path, values in board.differences.items():
+            parts.append(f"- {escaped(path)}: {escaped(values[place])} here, " + _others(values, place))
+        parts.append("")
+    parts += [_markdown_table(make_table(board, perturbation)) for perturbation in board.perturbations]
+    return "\n".join(parts)
+
+
+def joined_csv(paths: Sequence[Path]) -> Iterator[str]:
+    """The tables of several protocols in one, a piece at a time."""
+    for place, path in enumerate(paths):
+        head, _, body = path.read_text("utf-8").partition("\n")
+        yield f"{head}\n{body}" if place == 0 else body
+
+
+def joined_json(paths: Sequence[Path]) -> Iterator[str]:
+    """The rows of several protocols in one file, a piece at a time, after the protocols and commands."""
+    heads = {path: _head(path) for path in paths}
+    yield "{\n"
+    for title, name in (("protocols", "protocol"), ("commands", "commands")):
+        entries = [f"{head['protocol_key']}: {head[name]}" for head in heads.values()]
+        yield f"{_json(title)}: {{\n" + ",\n".join(entries) + "\n},\n"
+    yield f'"ranked_by": {_json(MEAN_SKILL)},\n"rows": [\n'
+    empty = True
+    for path in paths:
+        body = path.read_text("utf-8").partition(_ROWS)[2].removesuffix("\n]\n}\n")
+        if body:
+            yield body if empty else f",\n{body}"
+            empty = False
+    yield "\n]\n}\n"
+
+
+def joined_markdown(paths: Sequence[Path]) -> Iterator[str]:
+    """The tables of several protocols in one file, a piece at a time."""
+    yield (
+        "# Assay leaderboard\n\n"
         "Means over examples with 95 % bootstrap intervals. Skill = (score − random) / (oracle − random): 0 is chance, "
         "1 the best ranking found. Methods are ranked by mean skill, within a protocol and never across two; beside a "
         "rank stand the ranks that the method may have. The best method of a column is bold, and so are those that "
         "cannot be told apart from it; — means that there is no such result.\n"
     )
-    for board in boards:
-        parts.append(f"## {escaped(board.task)} × {escaped(board.model)} (protocol {escaped(board.key[:8])})\n")
-        if board.differences:
-            others = ", ".join(escaped(key[:8]) for key in board.siblings if key != board.key)
-            parts.append(f"Not comparable with protocol {others}; they differ in:\n")
-            place = list(board.siblings).index(board.key)
-            for path, values in board.differences.items():
-                parts.append(f"- {escaped(path)}: {escaped(values[place])} here, " + _others(values, place))
-            parts.append("")
-        parts += [_markdown_table(make_table(board, perturbation)) for perturbation in board.perturbations]
-    return "\n".join(parts)
+    for path in paths:
+        yield "\n" + path.read_text("utf-8")
+
+
+_ROWS = '\n"rows": [\n'
+
+
+def _head(path: Path) -> dict[str, str]:
+    """What stands above the rows of a protocol's JSON, by name, as JSON still."""
+    lines = path.read_text("utf-8").partition(_ROWS)[0].splitlines()[1:]
+    return {name.strip('"'): content.removesuffix(",") for name, _, content in (line.partition(": ") for line in lines)}
+
+
+def _json(content: Any) -> str:
+    return json.dumps(finite(content), allow_nan=False, ensure_ascii=True)
+
+
+def _nulls(values: list[Any]) -> list[Any]:
+    """Missing numbers and texts as None."""
+    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
 
 
 def _others(values: Sequence[str], place: int) -> str:

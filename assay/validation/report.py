@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.benchmark.summary import MEAN_SKILL
-from assay.leaderboard.build import write
+from assay.leaderboard.placing import write
 from assay.leaderboard.files import escaped, finite
 from assay.leaderboard.text import ARROWS, amount, clean, interval, number, percent, seconds, title
 from assay.validation import verdict

@@ -14,10 +14,11 @@ from assay import registry
 from assay.benchmark.summary import summarise
 from assay.errors import AssayError
 from assay.leaderboard.board import boards
-from assay.leaderboard.build import build, load, write
+from assay.leaderboard.build import build, load
 from assay.leaderboard.curves import _AXES
 from assay.leaderboard.examples import EXPLAINERS
 from assay.leaderboard.page import ASSETS
+from assay.leaderboard.placing import write
 from tests.leaderboard.synthetic import HOSTILE, METHODS, protocol, write_cell
 
 TABLES = {"leaderboard.csv", "leaderboard.json", "leaderboard.md"}
