@@ -60,11 +60,11 @@ def pareto(
     axes.step(prices[best], skills[best], where="post", color=COLOURS[0], lw=1, alpha=0.6)
     shown = [place for place in range(len(frame)) if best[place] or len(frame) <= 12]
     for place, label in zip(shown, frame["name"].iloc[shown], strict=True):
-        near = [other for other in shown if other < place and _near(prices, skills, other, place)]
+        below = any(_near(prices, skills, other, place) and skills[other] > skills[place] for other in shown)
         axes.annotate(
             safe(label),
             (prices[place], skills[place]),
-            xytext=(4, 5 if len(near) % 2 == 0 else -11),
+            xytext=(4, -11 if below else 5),
             textcoords="offset points",
             fontsize=7.5,
             color=INK if best[place] else QUIET,
