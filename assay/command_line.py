@@ -258,6 +258,23 @@ def eraser(
         typer.echo(f"{one.path} ({one.explainer}, hidden by {one.perturbation}: {one.examples} examples{note})")
 
 
+@export.command()
+def attributions(
+    results: Annotated[Path, typer.Argument(help="The results folder of assay run.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    format: Annotated[str, typer.Option("--format", help="jsonl, csv or parquet.")] = "jsonl",
+) -> None:
+    """Write every attribution, a file for each method, as any tool and the explainer precomputed can read it."""
+    from assay.benchmark.attribution_export import export as export_attributions
+
+    for one in export_attributions(results, out, format):
+        if one.path is None:
+            typer.echo(f"{one.explainer} is left out: it {one.left_out}.")
+        else:
+            note = f", {one.without} of them without an attribution" if one.without else ""
+            typer.echo(f"{one.path} ({one.explainer}: {one.examples} examples{note})")
+
+
 def main() -> None:
     """Run the command line; what the user got wrong is one line and exit code 2."""
     # As `python -m` does, so that a class of the user's own is found in the folder where the command is run.

@@ -8,17 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from assay.conversation import Attribution, Feature
 from assay.encoding import FeatureUnit
-from assay.errors import AssayError
+from assay.errors import AssayError, near_matches
 
 # What a file may hold is capped, so that a hostile one costs neither memory nor a reader's patience. A link of a
 # thousand letters is a word; a megabyte is none.
 MOST_LETTERS = 10_000
 MOST_FEATURES = 20_000
 MOST_SETTINGS = 20_000
+MOST_REASON = 2_000
+MOST_LINE = 2**24
+MOST_BYTES = 2**30
 
 Text = Annotated[str, Field(min_length=1, max_length=MOST_LETTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=1_000)]
@@ -56,7 +59,7 @@ class StoredAttribution(BaseModel):
     unit: Literal["word", "token"] = "word"
     method: Name | None = None
     settings: dict[str, JsonValue] | None = None
-    reason: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=MOST_REASON)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -174,6 +177,32 @@ def by_method(attributions: Sequence[StoredAttribution], method: str | None, whe
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
-    from assay.errors import near_matches
-
     return near_matches(name, known) if known else "Its attributions name no method; leave method out."
+
+
+def shown(text: str) -> str:
+    """Text of a file inside a message: quoted, clipped, and without anything that steers a terminal."""
+    return repr(text if len(text) <= 60 else f"{text[:59]}…")
+
+
+def explained(error: ValidationError, known: Iterable[str]) -> str:
+    """What the first fault is, with near matches for an unknown key."""
+    fault = error.errors(include_url=False, include_input=True)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key {shown(place)}. {near_matches(place[:60], known)}"
+    if fault["type"] == "missing":
+        return f"{place} is missing."
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    given = fault.get("input")
+    simple = isinstance(given, str | int | float) and fault["type"] != "value_error"
+    told = f", not {shown(str(given))}" if simple else ""
+    if fault["type"] == "finite_number":
+        told += '. Without an attribution, "scores" are null (or the score is empty) and there is a reason'
+    return f"{place}: {message}{told}." if place else f"{message}."
+
+
+def no_text(error: UnicodeDecodeError) -> str:
+    """What to say of bytes that are no text."""
+    return f"byte {error.start} is not UTF-8. Attributions are plain text in UTF-8; compressed files are not read."

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from assay.attribution_files import read_attributions, shown
+from assay.attribution_files import read_attributions
 from assay.conversation import Case, Conversation, Feature, Vector
 from assay.errors import AssayError, Undefined, near_matches
 from assay.explainers.base import BlackBoxExplainer
-from assay.stored_attributions import StoredAttribution, by_method, fingerprint
+from assay.stored_attributions import StoredAttribution, by_method, fingerprint, shown
 
 if TYPE_CHECKING:
     from assay.classifier import Classifier
@@ -50,7 +50,9 @@ class Precomputed(BlackBoxExplainer):
         if scored is None:
             raise AssayError(f"{self.path!r} has a reason in place of every attribution; there is nothing to judge.")
         self.signed = scored.signed
-        self.feature = scored.unit
+        self.unit = scored.unit
+        # Scores of tokens add up to those of words; those of words cannot be parted again.
+        self.feature = "token" if scored.unit == "token" else None
         self._of: defaultdict[str, list[StoredAttribution]] = defaultdict(list)
         for one in attributions:
             self._of[one.id].append(one)
@@ -95,7 +97,7 @@ class Precomputed(BlackBoxExplainer):
             "other features than the model reads in",
             cases,
             self._other_features,
-            f"Its features are {self.feature}s, which are what the model reads of each text, in its spelling.",
+            f"Its features are {self.unit}s; they must be those of the run, in reading order and as they are written.",
         )
 
     def converse(self, case: Case) -> Conversation[Vector]:
