@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
@@ -149,8 +150,10 @@ class _LooksInside(_Watched, WhiteBoxExplainer):
                 **surroundings.of_batch(batch, target),
             }
 
-        # As if another method had been there before, whose results are kept for this one too.
-        model.input_gradient(batch, target)
+        # As if another method had been there before, whose results are kept for this one too. Where the model gives no
+        # gradient, there is none to be kept.
+        with suppress(Exception):
+            model.input_gradient(batch, target)
         before = state()
         try:
             found: Tensor | Explanation = self._inner.attribute(model, batch, target)

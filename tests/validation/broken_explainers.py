@@ -67,6 +67,14 @@ class LeavesAHook(Slope):
         return super().attribute(model, batch, target)
 
 
+class ReadsHiddenStates(Slope):
+    """Transformers hangs hooks into the layers when it is first asked what goes on inside, and leaves them there."""
+
+    def attribute(self, model, batch, target):
+        model.model(input_ids=batch.input_ids, output_hidden_states=True, **batch.model_inputs)
+        return super().attribute(model, batch, target)
+
+
 class LeavesTrainMode(Slope):
     def attribute(self, model, batch, target):
         scores = super().attribute(model, batch, target)
@@ -229,6 +237,16 @@ class Hashes(BlackBoxExplainer):
 
 def _hash(text):
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+
+
+class DrawsAndReadsPosition(BlackBoxExplainer):
+    """What it draws is another number under another seed, but the order is that of the words."""
+
+    asks = False
+
+    def converse(self, case):
+        yield from ()
+        return (-1) ** case.target * (np.arange(case.n) - 2 + 0.01 * case.rng.random(case.n))
 
 
 class Constant(BlackBoxExplainer):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import random
+import re
+import sys
 import warnings
+from pathlib import Path
 from pkgutil import iter_modules
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +23,7 @@ from assay.explainers.controls import First
 from assay.validation.contract import check_contract
 from assay.validation.contract_checks import CHECKS
 from assay.validation.small_model import small_classifier
+from assay.validation.trial import Trial
 from tests.explainers import rows
 from tests.tiny_models import tiny_classifier, tiny_prompted
 from tests.validation import broken_explainers as zoo
@@ -63,6 +68,7 @@ BROKEN = {
     zoo.SilencesWarnings: ("leaves everything as it was", "it changes the warnings filters"),
     zoo.EditsWeights: ("leaves everything as it was", "it changes the weights bert.embeddings.word_embeddings.weight"),
     zoo.LeavesAHook: ("leaves everything as it was", "it changes the hooks of the model"),
+    zoo.ReadsHiddenStates: ("leaves everything as it was", "it changes the hooks of bert.encoder.layer.0"),
     zoo.LeavesTrainMode: ("leaves everything as it was", "it changes the train mode of the model"),
     zoo.UnfreezesParameters: ("leaves everything as it was", "is trained (requires_grad)"),
     zoo.EditsTheTokenizer: ("leaves everything as it was", "it changes the tokenizer"),
@@ -88,6 +94,7 @@ BROKEN = {
     zoo.TakesTokensForWords: ("words of several tokens", "where (1, 4) are due"),
     zoo.ExplainsTheFirstClass: ("depends on the target", "the scores for another class are the same"),
     zoo.Hashes: (MODEL, "rank correlation 1.00"),
+    zoo.DrawsAndReadsPosition: (MODEL, "rank correlation 1.00"),
     zoo.Constant: (MODEL, "all words of a text have the same score"),
     zoo.CallsASignAMagnitude: ("signed", "signed = False says magnitudes, and the score of '"),
     zoo.CallsAMagnitudeASign: ("signed", "none of 52 words speaks against its class"),
@@ -124,6 +131,13 @@ def test_what_keeps_the_contract_passes_all_that_it_can_be_asked(good):
 def test_a_long_text_is_as_long_as_the_model_reads(model):
     (long,) = (check for check in check_contract(zoo.Slope, model) if check.name == "200 words")
     assert (long.status, long.detail) == ("passed", "the model reads 62 words of them")
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_few_samples_do_not_make_two_networks_alike(seed):
+    """Two designs of `sobol` say mostly which were drawn, and those are the same for both networks."""
+    trial = Trial(lambda: registry.build("explainer", "sobol", designs=2), small_classifier(seed), seed)
+    assert "rank correlation" in CHECKS[MODEL](trial)
 
 
 def test_a_function_that_never_asks_is_found_out(model):
@@ -236,6 +250,26 @@ def test_check_explainer_lists_what_has_failed_and_takes_whatever_a_test_has_at_
         assay.check_explainer(zoo.Occlusion(), alpha=1)
     with pytest.raises(AssayError, match="it has no setting 'alpha'"):
         assay.check_explainer(zoo.Occlusion, alpha=1)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
+
+
+def test_the_page_has_a_paragraph_on_each_check_in_their_order():
+    assert re.findall(r"^### (.+)$", PAGE, re.MULTILINE) == list(CHECKS)
+
+
+def test_what_the_page_tells_a_reader_to_write_is_a_test_that_runs(monkeypatch):
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    for method, message in ((zoo.Slope, None), (zoo.Counts, r"Counts breaks .*\n- order invariant: .* after other")):
+        monkeypatch.setitem(sys.modules, "my_module", SimpleNamespace(MyMethod=method))
+        names = {}
+        exec(source, names)
+        if message is None:
+            names["test_my_method_keeps_the_contract"]()
+        else:
+            with pytest.raises(AssayError, match=message):
+                names["test_my_method_keeps_the_contract"]()
 
 
 def test_attributions_from_a_file_cannot_be_asked_anew(tmp_path):
