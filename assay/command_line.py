@@ -10,6 +10,7 @@ import typer
 
 from assay.errors import AssayError
 from assay.leaderboard.command_line import leaderboard
+from assay.plain_text import clean_lines
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -282,7 +283,8 @@ def main() -> None:
     try:
         app()
     except AssayError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        # Names in it may come from data, and the terminal is not theirs to steer.
+        print(f"Error: {clean_lines(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nInterrupted. Finished shards are kept; run the same command again to go on.", file=sys.stderr)

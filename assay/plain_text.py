@@ -14,5 +14,10 @@ def clean(text: object, limit: int = 200) -> str:
     return "".join(" " if letter in _BREAKS else "\ufffd" if _is_control(letter) else letter for letter in clipped)
 
 
+def clean_lines(text: object) -> str:
+    """Text of several lines, each of which is made harmless on its own."""
+    return "\n".join(clean(line, 10_000) for line in str(text).split("\n"))
+
+
 def _is_control(letter: str) -> bool:
     return letter in _TURNING or letter < " " or "\x7f" <= letter < "\xa0" or "\ud800" <= letter <= "\udfff"

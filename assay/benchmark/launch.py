@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from assay import registry
 from assay.errors import AssayError, near_matches
+from assay.plain_text import clean_lines
 
 _OWN_PERTURBATION = re.compile(r"explainers\.[^.=]+\.perturbation[.=]")
 
@@ -117,7 +118,7 @@ def _guarded(job: Callable[[DictConfig], list[str]], sweep_name: str | None = No
         try:
             return Report(cells=tuple(job(config)))
         except AssayError as error:
-            print(f"Error: {error}", file=sys.stderr, flush=True)
+            print(f"Error: {clean_lines(error)}", file=sys.stderr, flush=True)
             return Report(error=str(error), bad_input=True)
         except Exception as error:
             traceback.print_exc()

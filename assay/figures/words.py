@@ -13,7 +13,7 @@ from matplotlib.textpath import TextToPath
 from assay.conversation import Attribution
 from assay.errors import AssayError
 from assay.figures.drawing import INK, figure, plain_text, safe
-from assay.highlight import colour, level, shares
+from assay.highlight import LETTERS, WORDS, colour, level, shares
 from assay.plain_text import clean
 
 _LINE, _MARGIN = 0.28, 0.12
@@ -40,9 +40,11 @@ def highlight(
             headings[len(lines)] = name
             lines.append([])
         levels = [level(share, attribution.signed) for share in shares(attribution.scores).tolist()]
-        told = zip(attribution.features, levels, strict=True)
-        for _, group in groupby(told, key=lambda pair: pair[0].segment):
-            lines += _broken([(clean(feature.text, 60), shade) for feature, shade in group], width, fontsize)
+        told = list(zip(attribution.features, levels, strict=True))
+        for _, group in groupby(told[:WORDS], key=lambda pair: pair[0].segment):
+            lines += _broken([(clean(feature.text, LETTERS), shade) for feature, shade in group], width, fontsize)
+        if len(told) > WORDS:
+            lines += _broken([(f"… {len(told) - WORDS} more words", "")], width, fontsize)
     height = _LINE * fontsize / 10 * len(lines) + 2 * _MARGIN
     drawing, axes = figure(width, height)
     axes.set_axis_off()

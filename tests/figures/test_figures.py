@@ -262,6 +262,12 @@ def test_highlighted_words_stand_in_order_within_the_figure() -> None:
     assert len(axes.lines) == 20  # what speaks against is dotted too
 
 
+def test_long_texts_and_words_are_cut() -> None:
+    shown = texts(figures.highlight(attribution(["x" * 10_000_000, *["a"] * 400], [1.0] * 401)))
+    assert len(shown) == 301
+    assert (len(shown[0]), shown[-1]) == (60, "… 101 more words")
+
+
 def test_several_attributions_stand_below_their_names() -> None:
     figure = figures.highlight(
         {"lime": attribution(["a", "b"], [1, 0]), "attention": attribution(["a", "b"], [0, 1], signed=False)}

@@ -83,3 +83,11 @@ def test_hostile_names_are_harmless(tmp_path: Path) -> None:
     assert not set(ended.out) & set("\x1b\x07\u202e")
     assert "[bold]" in ended.out
     assert "evil[red]" in ended.out
+
+
+def test_an_error_that_lists_hostile_names_is_harmless(tmp_path: Path) -> None:
+    write_cell(tmp_path, "lime", protocol("\x1b[2J\u202eevil", examples=8), 0.5)
+    ended = assay("leaderboard", "show", str(tmp_path), "--task", "sst2")
+    assert ended.code == 2
+    assert "evil" in ended.err
+    assert not set(ended.err) & set("\x1b\u202e")
