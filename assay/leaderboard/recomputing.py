@@ -38,10 +38,12 @@ from assay.perturbation import Perturbation
 from assay.plain_text import clean
 from assay.tasks import Source
 
-TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1.5e-1}
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """How far a logit may lie from what the model says here, relative to 1 + its size, by the precision of the arithmetic.
 
-Rounding depends on the machine and on the batch that a row was in.
+Rounding depends on the machine and on the batch that a row was in. On SST-2 and a BERT of six layers, bfloat16 moves
+1,420 logits by 0.0016 (median) and 0.019 (largest) of that from where single precision has them; the tolerance leaves
+room for two machines that err in opposite directions.
 """
 WEAKER = 0.01
 """By how much, in the mean over the examples asked about, a search may find better rankings than the stored oracle."""

@@ -31,14 +31,14 @@ def make_place(folder: Path) -> Path:
     return folder
 
 
-def run(place: Path, results: Path, *overrides: str) -> Ended:
+def run(place: Path, results: Path, *overrides: str, explainers: str = "gradient_x_input,rise") -> Ended:
     return assay(
         "run",
         f"model={place / 'models' / 'tiny'}",
         "task=sst2",
         f"task.path={place / 'data'}",
         f"results={results}",
-        "explainer=[gradient_x_input,rise]",
+        f"explainer=[{explainers}]",
         "explainers.rise.samples=16",
         "metric=[comprehensiveness,deletion,soft_comprehensiveness,cost]",
         "tracker=none",
