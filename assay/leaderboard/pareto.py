@@ -11,6 +11,8 @@ from assay.leaderboard.text import amount, clean, interval, number, seconds
 
 WIDTH, HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 18.0, 12.0, 44.0
+# Of more methods than these, only those on the front are named in the plot.
+NAMED = 20
 # What costs nothing has no place on a logarithmic axis; it stands left of its beginning.
 _NOTHING = 30.0
 # The width of a letter, of one of a bold name, and the height of a line.
@@ -126,15 +128,18 @@ def _across(costs: Sequence[float]) -> tuple[_Axis, list[tuple[float, str]]]:
     high = max(high, low + 1)
     axis = _Axis(low, high, _LEFT + (_NOTHING if free else 8.0))
     every = 1 if high - low <= 5 else 2
-    ticks = [(axis(10.0**power), _power(power)) for power in range(low, high + 1, every)]
+    ticks = [(axis(10.0**power), _written(10.0**power)) for power in range(low, high + 1, every)]
+    if high - low <= 2:
+        between = [times * 10.0**power for power in range(low, high) for times in (2, 5)]
+        ticks += [(axis(value), _written(value)) for value in between]
     return axis, [(axis(0.0), "0"), *ticks] if free else ticks
 
 
-def _power(power: int) -> str:
-    """A power of ten: as a number where that is short."""
-    if -3 <= power <= 5:
-        return f"{10.0**power:,.10g}"
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+def _written(value: float) -> str:
+    """A tick: as a number where that is short, else as a power of ten."""
+    if 0.001 <= value <= 100_000:
+        return f"{value:,.10g}"
+    return "10" + str(round(np.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 @dataclass(frozen=True)
@@ -155,10 +160,12 @@ class _Axis:
 def _labels(
     names: Sequence[str], places: Sequence[tuple[float, float]], leading: Sequence[int]
 ) -> list[tuple[float, float, str, str] | None]:
-    """Where each name stands, as (x, y, anchor, name), the front's first; None where it would lie on another."""
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    """Where each name stands, as (x, y, anchor, name), the front's first; None where there is no room for it."""
+    crowded = len(names) > NAMED
+    # In a crowd a name may lie on points that have none.
+    taken = [(x - 4, y - 4, x + 4, y + 4) for place, (x, y) in enumerate(places) if place in leading or not crowded]
     found: list[tuple[float, float, str, str] | None] = [None] * len(names)
-    others = [place for place in range(len(names)) if place not in leading]
+    others = [] if crowded else [place for place in range(len(names)) if place not in leading]
     for place in [*leading, *others]:
         x, y = places[place]
         width = (_BOLD if place in leading else _LETTER) * len(names[place])
