@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from assay.benchmark.score_table import Column, coded
 from assay.benchmark.statistics import Floats, bootstrap
 from assay.benchmark.store import Cell
+from assay.errors import AssayError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,8 @@ def curves_of(cell: Cell) -> dict[Column, Curves]:
         return {}
     codes, names = zip(*(coded(table[name]) for name in ("example", "perturbation", "metric")), strict=True)
     lists = [table[name].combine_chunks() for name in ("x", "y")]
+    if not lists[0].value_lengths().equals(lists[1].value_lengths()) or lists[0].null_count:
+        raise AssayError(f"{cell.path / 'curves.parquet'} is damaged: a curve has more shares than values, or fewer.")
     x, y = (one.flatten().to_numpy(zero_copy_only=False) for one in lists)
     lengths = lists[0].value_lengths().to_numpy(zero_copy_only=False).astype(np.intp)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])

@@ -120,8 +120,13 @@ class Cell:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file = pq.ParquetFile(pa.BufferReader(self.content(f"{name}.parquet")), read_dictionary=list(coded))
-        return completed(file.read(use_threads=False), table_schema(name))
+        content = self.content(f"{name}.parquet")
+        try:
+            file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(coded))
+            return _typed(completed(file.read(use_threads=False), table_schema(name)), table_schema(name))
+        except (pa.ArrowException, OSError) as error:
+            told = str(error).splitlines()[0]
+            raise self.damaged(Damaged(f"{self.path / name}.parquet is damaged: {told}")) from error
 
     def content(self, file: str) -> bytes:
         """One of the files, read once and compared with its checksum before anything is made of it.
@@ -453,6 +458,17 @@ def table_schema(name: str) -> pa.Schema:
         },
     }
     return pa.schema(list(columns[name].items()))
+
+
+def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table whose columns have the types of a schema; a dictionary stands for the texts in it."""
+    import pyarrow as pa
+
+    for place, field in enumerate(schema):
+        own = table.schema.field(place).type
+        if own != field.type and not (pa.types.is_dictionary(own) and own.value_type == field.type):
+            table = table.set_column(place, field, table.column(place).cast(field.type))
+    return table
 
 
 def _write_tables(folder: Path, records: Records) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,6 +78,17 @@ class Board:
         """The headline measures that judge an attribution; its cost stands apart."""
         shown = self.scores[(self.scores["perturbation"] == perturbation) & self.scores["headline"]]
         return [measure for measure in dict.fromkeys(shown["metric"]) if measure not in COSTS]
+
+    @cached_property
+    def by_place(self) -> Mapping[str, Mapping[tuple[str, str], Mapping[str, Any]]]:
+        """The rows of `scores` for headline measures, by way of hiding, and then by the cell's key and the measure."""
+        found: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {name: {} for name in self.perturbations}
+        shown = self.scores[self.scores["headline"]]
+        names = [str(name) for name in shown]
+        for values in zip(*(shown[name].tolist() for name in names), strict=True):
+            row = dict(zip(names, values, strict=True))
+            found[row["perturbation"]][row["key"], row["metric"]] = row
+        return found
 
     def standing(self, perturbation: str) -> pd.DataFrame:
         """The rows of `skills` for one way of hiding, the best method first; those without a rank last, by name."""

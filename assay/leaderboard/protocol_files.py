@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from assay.leaderboard.board import Board, make_board
+from assay.leaderboard.example_data import example_files
 from assay.leaderboard.files import as_csv, as_json, as_markdown, rows
 from assay.leaderboard.inventory import Group, read_cell
 from assay.leaderboard.latex import protocol_tables
@@ -68,6 +69,7 @@ def _contents(board: Board, group: Group, folders: Mapping[str, str]) -> dict[st
     table = rows(board)
     return {
         **protocol_pages(board, folders),
+        **{f"examples/{name}": text for name, text in example_files(board).items()},
         FILE: as_text(summary_of(board, group.fingerprint)),
         "scores.csv": as_csv(table),
         "scores.json": as_json(table, board),

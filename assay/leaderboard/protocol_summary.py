@@ -6,17 +6,21 @@ these summaries alone.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay.benchmark.store import Cell, slug
 from assay.leaderboard.board import Board, is_control
 
 FILE = "summary.json"
+# Of the bootstrap samples so many are kept, which is enough for the limits of a mean rank.
+RESAMPLES_KEPT = 500
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Entry:
         family: the file of Assay's explainers that it stands in; `own` for a class of somebody's own.
         control: whether it is the floor or the ceiling.
         mean_skill: what the leaderboard ranks by; its `score` and `skill` are the same.
+        win_rate: how often it beats the mean of `random`'s draws: for each example the share of the measures of the
+            mean skill, ties half, and the mean over examples.
+        win_rate: how often it beats the mean of `random`'s draws: for each example the share of the measures of the
+            mean skill, ties half, and the mean over examples.
         scores: by measure.
         shares_probe: what it asks the model that a measure asks too, by measure; those with which it shares nothing
             are left out.
@@ -70,6 +78,7 @@ class Entry:
     family: str
     control: bool
     mean_skill: Standing
+    win_rate: Interval
     scores: Mapping[str, Standing]
     shares_probe: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -88,12 +97,17 @@ class Hiding:
         measures: the headline measures with their direction, `higher`, `lower` or `none`.
         skills_of: the measures that the mean skill is over.
         entries: the explainers.
+        resampled: the keys of the methods that have a mean skill.
+        resamples: that skill in some bootstrap samples of the examples, [samples, methods], as the bytes of
+            little-endian single-precision numbers in base64; see `resamples_of`.
     """
 
     perturbation: str
     measures: Mapping[str, str]
     skills_of: Sequence[str]
     entries: Sequence[Entry]
+    resampled: Sequence[str]
+    resamples: str
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,12 @@ def summary_of(board: Board, fingerprint: str) -> ProtocolSummary:
     )
 
 
+def resamples_of(hiding: Hiding) -> NDArray[np.float32]:
+    """The mean skill of the methods in `resampled`, [samples, methods]."""
+    found = np.frombuffer(base64.b64decode(hiding.resamples), "<f4")
+    return found.reshape(-1, len(hiding.resampled)) if hiding.resampled else np.zeros((0, 0), np.float32)
+
+
 def read(path: Path) -> ProtocolSummary:
     """The summary in a file.
 
@@ -173,9 +193,8 @@ def family(cell: Cell) -> str:
 
 def _hiding(board: Board, perturbation: str) -> Hiding:
     measures = board.measures(perturbation)
-    scores = board.scores[board.scores["perturbation"] == perturbation]
-    by_place = {(row["key"], row["metric"]): row for row in scores.to_dict("records")}
-    directions = dict(zip(scores["metric"], scores["direction"], strict=True))
+    by_place = board.by_place[perturbation]
+    directions = {metric: row["direction"] for (_, metric), row in by_place.items()}
     cells = {cell.key: cell for cell in board.cells}
     standing = board.standing(perturbation).to_dict("records")
     return Hiding(
@@ -183,7 +202,15 @@ def _hiding(board: Board, perturbation: str) -> Hiding:
         {measure: str(directions[measure]) for measure in measures},
         list(standing[0]["measures"]) if standing else [],
         [_entry(row, cells[row["key"]], measures, by_place) for row in standing],
+        *_resamples(board, perturbation),
     )
+
+
+def _resamples(board: Board, perturbation: str) -> tuple[list[str], str]:
+    if perturbation not in board.resamples:
+        return [], ""
+    keys, samples = board.resamples[perturbation]
+    return keys, base64.b64encode(samples[:RESAMPLES_KEPT].astype("<f4").tobytes()).decode()
 
 
 def _entry(row: Mapping[Any, Any], cell: Cell, measures: Sequence[str], by_place: Mapping[Any, Any]) -> Entry:
@@ -196,6 +223,7 @@ def _entry(row: Mapping[Any, Any], cell: Cell, measures: Sequence[str], by_place
         family(cell),
         is_control(cell),
         _standing({**row, "mean": np.nan, "ci_low": np.nan, "ci_high": np.nan, "undefined": 0}),
+        Interval(*(_finite(row[name]) for name in ("win_rate", "win_low", "win_high"))),
         {measure: _standing(found) for measure, found in own.items()},
         {measure: str(found["shares_probe"]) for measure, found in own.items() if found["shares_probe"]},
         cell.meta["explainer"]["settings"],

@@ -114,9 +114,8 @@ class Reason:
 def make_table(board: Board, perturbation: str) -> Table:
     """The table of one way of hiding, the best method first."""
     measures = board.measures(perturbation)
-    scores = board.scores[board.scores["perturbation"] == perturbation]
-    by_place = {(row["key"], row["metric"]): row for row in scores.to_dict("records")}
-    directions = dict(zip(scores["metric"], scores["direction"], strict=True))
+    by_place = board.by_place[perturbation]
+    directions = {metric: row["direction"] for (_, metric), row in by_place.items()}
     cells = {cell.key: cell for cell in board.cells}
     standing = board.standing(perturbation).to_dict("records")
     rows = {row["key"]: _row(row, cells[row["key"]], measures, by_place) for row in standing}
