@@ -47,7 +47,7 @@ def seconds(value: float) -> str:
 
 def percent(value: float | None) -> str:
     """A share, such as an accuracy."""
-    return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+    return MISSING if value is None or not math.isfinite(value) else f"{100 * value:.1f}\u00a0%"
 
 
 def title(name: str) -> str:

@@ -1,13 +1,18 @@
-"""Results that several tests read, and the leaderboards built from them."""
+"""Results that several tests read, the leaderboards built from them, and a browser; tests skip where there is none."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assay.leaderboard.build import build
 from tests.leaderboard.synthetic import write_results
+
+Visit = Callable[..., Any]
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +33,44 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(
         write_results(tmp_path_factory.mktemp("hostile"), hostile=True), tmp_path_factory.mktemp("site")
     ).parent
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as engine:
+        try:
+            chromium = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Visit]:
+    """Opens a page of a site. At the end nothing may have been said in the console or asked of anybody else."""
+    opened: list[tuple[Any, Path, list[str], list[str]]] = []
+
+    def open_page(site: Path, path: str, width: int = 1200, scheme: str = "light", **context: Any) -> Any:
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, **context)
+        troubles: list[str] = []
+        requests: list[str] = []
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: (troubles.append("a dialog"), dialog.dismiss()))
+        page.on("request", lambda request: requests.append(request.url))
+        page.set_default_timeout(20_000)
+        place, _, fragment = path.partition("#")
+        (file,) = site.glob(place)
+        page.goto(file.as_uri() + (f"#{fragment}" if fragment else ""))
+        opened.append((page, site, troubles, requests))
+        return page
+
+    yield open_page
+    for page, site, troubles, requests in opened:
+        page.close()
+        assert troubles == []
+        assert requests
+        assert all(request.startswith(site.as_uri() + "/") for request in requests)
