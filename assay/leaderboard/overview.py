@@ -13,7 +13,7 @@ from assay.benchmark.store import digest
 from assay.leaderboard.overall import Overall, overall
 from assay.leaderboard.page import page_name, render
 from assay.leaderboard.protocol_summary import Entry, Hiding, Interval, ProtocolSummary
-from assay.leaderboard.protocols import differences, flatten, short_names, spell
+from assay.leaderboard.protocols import differences, short_names
 from assay.leaderboard.text import amount, clean, interval, number, percent, seconds, title
 
 NOWHERE = float("nan")
@@ -45,7 +45,7 @@ def overview_page(summaries: Sequence[ProtocolSummary]) -> str:
     for column in columns:
         groups.setdefault(digest(column.measured), []).append(column)
     ordered = sorted(groups.values(), key=_order)
-    titles = _titles([group[0] for group in ordered])
+    named = _named([group[0] for group in ordered])
     entries = [entry for column in columns for entry in column.hiding.entries]
     return render(
         "overview.html",
@@ -56,7 +56,7 @@ def overview_page(summaries: Sequence[ProtocolSummary]) -> str:
         examples=f"{sum(one.examples for one in summaries):,}",
         protocols=[_protocol(one, notes[one.key]) for one in summaries],
         ways=[
-            _way(group, told, number) for number, (group, told) in enumerate(zip(ordered, titles, strict=True), start=1)
+            _way(group, *told, number) for number, (group, told) in enumerate(zip(ordered, named, strict=True), start=1)
         ],
     )
 
@@ -79,24 +79,24 @@ def _order(group: Sequence[Column]) -> tuple[bool, bool, int, str]:
     return not ranked, preset is not None, -len(group), f"{preset} {first.hiding.perturbation}"
 
 
-def _titles(firsts: Sequence[Column]) -> list[str]:
-    """What is hidden and how; where two ways of measuring share that, the settings in which they differ too."""
+def _named(firsts: Sequence[Column]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What each way of measuring is called, and the settings in which it differs from others of that name."""
     plain = []
     for one in firsts:
         told = f"{clean(one.summary.protocol['feature'])}s hidden by {clean(one.hiding.perturbation)}".capitalize()
         preset = one.summary.protocol.get("preset")
         plain.append(f"{told}, after {clean(preset, 40)}" if preset else told)
-    titles = []
+    named: list[tuple[str, list[tuple[str, str]]]] = []
     for place, told in enumerate(plain):
         alike = [other for other, theirs in enumerate(plain) if theirs == told]
-        contents = [firsts[other].measured for other in alike]
-        own, differing = flatten(contents[alike.index(place)]), differences(contents)
-        settings = [f"{clean(path)} {clean(spell(own[path]), 60)}" for path in differing if path in own]
-        titles.append(" · ".join([told, *settings[:3]]))
-    return titles
+        nth = alike.index(place)
+        differing = differences([firsts[other].measured for other in alike])
+        settings = [(clean(path), clean(values[nth])) for path, values in differing.items()]
+        named.append((f"{told} ({nth + 1} of {len(alike)} ways)" if len(alike) > 1 else told, settings))
+    return named
 
 
-def _way(group: Sequence[Column], told: str, number: int) -> dict[str, Any]:
+def _way(group: Sequence[Column], told: str, settings: Sequence[tuple[str, str]], number: int) -> dict[str, Any]:
     """One way of measuring: a table of all explainers on all tasks and models."""
     found: dict[str, dict[int, Entry]] = {}
     for place, column in enumerate(group):
@@ -109,6 +109,7 @@ def _way(group: Sequence[Column], told: str, number: int) -> dict[str, Any]:
     return {
         "id": f"way-{number}",
         "title": told,
+        "settings": settings,
         "dense": len(rows) * len(group) > DENSE,
         "skills_of": [title(one) for one in skills_of],
         "columns": [
@@ -146,7 +147,7 @@ def _cell(entry: Entry | None) -> dict[str, Any] | None:
     """An explainer under one protocol: its skill, and what stands there instead when a reader asks for another."""
     if entry is None:
         return None
-    skill, win, standing = _told(entry.mean_skill.skill, 2), _told(Interval(), 2), entry.mean_skill
+    skill, win, standing = _told(entry.mean_skill.skill, 2), _told(entry.win_rate, 2), entry.mean_skill
     alike = standing.rank_low is None or standing.rank_low == standing.rank_high
     ranks = "" if alike else f"{standing.rank_low}–{standing.rank_high}"
     rank = "—" if standing.rank is None else str(standing.rank)
