@@ -77,8 +77,9 @@ def submit(
     folder = out or Path(f"submission-{slug(explainer)}")
     _, cells = make_submission(results, explainer, method, folder, key or ())
     for cell in cells:
-        about = cell.protocol
-        typer.echo(f"{about['task']['name']} × {about['model']['name']}, {cell.meta['counts']['examples']} examples")
+        task, model = cell.protocol["task"], cell.protocol["model"]
+        protocol = str(cell.meta["protocol_key"])[:8]
+        typer.echo(f"{task['name']} × {model['name']} (protocol {protocol}): {task['examples']} examples")
     typer.echo(f"Submission: {folder} ({len(cells)} cells). Check it: assay leaderboard check {folder}")
 
 

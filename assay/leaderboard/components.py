@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,18 @@ def own_targets(group: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def is_own(group: str, content: Mapping[str, Any]) -> bool:
+    """Whether class and settings build a member of Assay's own, and nothing beside it."""
+    return content.get("_target_") in own_targets(group) and not _builds_more(content)
+
+
 def foreign_parts(protocol: Mapping[str, Any]) -> list[str]:
     """The metrics and perturbations of a protocol that are not Assay's own, or hold something that is not."""
     return [
         f"{group}s.{name}"
         for group in ("metric", "perturbation")
         for name, content in protocol[f"{group}s"].items()
-        if content.get("_target_") not in own_targets(group) or _builds_more(content)
+        if not is_own(group, content)
     ]
 
 
@@ -59,15 +64,20 @@ def is_hub_id(path: str) -> bool:
     return bool(_HUB_ID.fullmatch(path)) and ".." not in path and not Path(path).exists()
 
 
+def names_a_path(content: Mapping[str, Any]) -> bool:
+    """Whether a setting, however deep, could lead to another folder."""
+    settings = {name: value for name, value in content.items() if name != "_target_"}
+    return any(isinstance(one, str) and ("/" in one or "\\" in one or ".." in one) for one in _inside(settings))
+
+
 def _builds_more(content: Mapping[str, Any]) -> bool:
     """Whether a setting, however deep, names a class."""
-    inner = list(content.values())
-    while inner:
-        value = inner.pop()
-        if isinstance(value, Mapping):
-            if "_target_" in value:
-                return True
-            inner += value.values()
-        elif isinstance(value, list):
-            inner += value
-    return False
+    return any(isinstance(value, Mapping) and "_target_" in value for value in _inside(dict(content)))
+
+
+def _inside(content: Any) -> Iterator[Any]:
+    """All that lies in some JSON content, itself left out."""
+    for value in content.values() if isinstance(content, Mapping) else content:
+        yield value
+        if isinstance(value, Mapping | list):
+            yield from _inside(value)

@@ -20,7 +20,7 @@ from assay.benchmark.protocol import PROTOCOL_VERSION
 from assay.benchmark.records import Record
 from assay.benchmark.store import checksum, digest
 from assay.conversation import Cost
-from assay.leaderboard.components import foreign_parts, is_hub_id, own_targets, settings_of, weights_elsewhere
+from assay.leaderboard.components import foreign_parts, is_hub_id, is_own, names_a_path, settings_of, weights_elsewhere
 from assay.leaderboard.submission import (
     PARTS,
     CellContent,
@@ -142,10 +142,10 @@ class SubmittedCell:
             yield f"it follows protocol version {protocol['version']}; today's is {PROTOCOL_VERSION}"
             return
         task = self.config.task
-        if task.get("_target_") not in own_targets("task") or any(isinstance(one, dict) for one in task.values()):
+        if not is_own("task", task):
             yield "config.json: the task is not one of Assay's own"
-        if task.get("path") is not None:
-            yield "config.json: task.path must be null; where the data lie is said when it is checked"
+        if task.get("path") is not None or names_a_path(task):
+            yield "config.json: the task names a path; where the data lie is said when it is checked"
         wrong = [*foreign_parts(protocol), *weights_elsewhere(protocol)]
         if wrong:
             yield f"{clean(wrong[0])} is not Assay's own, or names weights that are not on the hub, and is not run"

@@ -286,7 +286,9 @@ def test_an_edited_protocol_without_keys_to_match_is_refused(place: Path, forged
             lambda config: config["task"].update(_target_="subprocess.run"),
             "the task is not one of",
         ),
-        ("config.json", lambda config: config["task"].update(path="/etc"), "task.path must be null"),
+        ("config.json", lambda config: config["task"].update(path="/etc"), "the task names a path"),
+        ("config.json", lambda config: config["task"].update(split="../../private"), "the task names a path"),
+        ("config.json", lambda config: config["task"].update(aliases={"validation": "../a"}), "the task names a path"),
         ("environment.json", lambda about: about.update(user="me"), "an unknown key"),
     ],
 )
