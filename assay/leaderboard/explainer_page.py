@@ -90,6 +90,7 @@ def _row(summary: ProtocolSummary, hiding: Hiding, entry: Entry, notes: Mapping[
         "of": ranked,
         "leading": entry.mean_skill.leading,
         "skill": _told(entry.mean_skill.skill, 2),
+        "win_rate": _told(entry.win_rate, 2),
         "measures": [
             {
                 "title": title(measure),

@@ -72,7 +72,8 @@ def test_every_explainer_has_a_page_with_its_standing_under_every_protocol(tmp_p
     entry = next(one for one in made[0].hidings[0].entries if one.name == "lime (samples=256)")
     assert f"{entry.mean_skill.skill.mean:.2f}" in standing[0][3]
     assert standing[0][2].endswith("of 4")
-    assert standing[-1][2:] == ["not run", "—", "—", "—"]
+    assert f"{entry.win_rate.mean:.2f}" in standing[0][4]
+    assert standing[-1][2:] == ["not run", "—", "—", "—", "—"]
     assert "Weights of a ridge regression" in lime.text
     assert "Ribeiro et al. 2016" in lime.text
     assert lime.text.count("explainer=lime") == 2
