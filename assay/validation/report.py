@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from assay.benchmark.summary import MEAN_SKILL
-from assay.leaderboard.placing import write
+from assay.content_policy import policy
 from assay.leaderboard.files import escaped, finite
+from assay.leaderboard.placing import write
 from assay.leaderboard.text import ARROWS, amount, clean, interval, number, percent, seconds, title
 from assay.validation import verdict
 from assay.validation.comparison import Comparison
@@ -225,6 +224,4 @@ def _page(view: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     style = files("assay.validation").joinpath("report.css").read_text("utf-8").strip()
-    fingerprint = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{fingerprint}'; base-uri 'none'; form-action 'none'"
-    return templates.get_template("report.html").render(**view, style=style, policy=policy)
+    return templates.get_template("report.html").render(**view, style=style, policy=policy(style))
