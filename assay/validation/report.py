@@ -152,7 +152,7 @@ def _row(section: Section, compared: Sequence[Comparison], measure: str, others:
     cells = []
     for other in others:
         one = by_other.get(other)
-        cells.append((one.verdict, "" if one.reason else number(one.advantage)) if one else ("no verdict", ""))
+        cells.append((one.verdict, "" if one.reason else verdict.signed(one.advantage)) if one else ("no verdict", ""))
     return {
         "measure": _heading(section, measure),
         "own": _spelled(section.score(section.subject, measure)),
@@ -176,7 +176,7 @@ def _numbers(one: Comparison) -> list[str]:
         title(one.metric),
         clean(one.other),
         one.verdict,
-        f"{number(one.advantage)} {interval(one.low, one.high)}".strip(),
+        f"{verdict.signed(one.advantage)} {interval(one.low, one.high)}".strip(),
         number(one.d_z, 2),
         number(one.rank_biserial, 2),
         number(one.p, 4),

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.benchmark.summary import MEAN_SKILL
-from assay.leaderboard.text import clean, number, title
+from assay.leaderboard.text import clean, title
 from assay.validation import verdict
 from assay.validation.comparison import Comparison
 from assay.validation.findings import Findings, Section
@@ -48,7 +48,5 @@ def _table(section: Section, compared: Sequence[Comparison]) -> Table:
 def _cell(one: Comparison | None) -> Text:
     if one is None or one.reason:
         return Text("no verdict", style="dim")
-    sign = "+" if one.advantage > 0 else ""
-    return Text(
-        f"{_SHORT.get(one.verdict, one.verdict)} {sign}{number(one.advantage)}", style=_STYLES.get(one.verdict, "")
-    )
+    text = f"{_SHORT.get(one.verdict, one.verdict)} {verdict.signed(one.advantage)}"
+    return Text(text, style=_STYLES.get(one.verdict, ""))

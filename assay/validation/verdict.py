@@ -92,6 +92,12 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def signed(advantage: float) -> str:
+    """An advantage with its sign."""
+    text = number(advantage)
+    return f"+{text}" if advantage > 0 and text.strip("0.") else text
+
+
 def times(ratio: float) -> str:
     """How many times as much."""
     return f"{amount(ratio)} times" if math.isfinite(ratio) else ""
@@ -106,7 +112,7 @@ def _told(one: Comparison, with_examples: bool) -> str:
     """One comparison in brackets: how much, how sure; and where nothing was found, what would have been."""
     if one.reason:
         return f"{one.other} ({one.reason})"
-    advantage = f"{'+' if one.advantage > 0 else ''}{number(one.advantage)} {interval(one.low, one.high)}".strip()
+    advantage = f"{signed(one.advantage)} {interval(one.low, one.high)}".strip()
     facts = [advantage, f"d_z {number(one.d_z, 2)}", p_value(one.p_corrected)]
     if with_examples:
         facts.append(_examples(one.examples))
@@ -120,7 +126,7 @@ def _could_have_been_seen(one: Comparison) -> str:
         return "the same on every example" if one.advantage == 0 else "the same difference on every example"
     if math.isinf(one.seen):
         return "so few examples can show no difference, however large"
-    return f"a difference of {number(one.seen)} would have been found {POWER:.0%} of the time"
+    return f"a difference of {number(one.seen)} would have been found {100 * POWER:.0f} % of the time"
 
 
 def _of_truth(sections: Sequence[Section]) -> str:
@@ -133,9 +139,9 @@ def _of_truth(sections: Sequence[Section]) -> str:
     better = {one.protocol for one in against if one.verdict == "better" and one.metric == TRUTH[0]}
     sentence = f"Of the words that truly decide it finds {listed(found)} (a random ranking {chance}); that is "
     if not better:
-        return f"{sentence}not shown to be better than random on any of these tasks."
-    tasks = "each" if len(better) == len(sections) else f"{len(better)} of {len(sections)}"
-    return f"{sentence}better than random on {tasks} of these tasks."
+        return f"{sentence}not shown to be better than random."
+    tasks = "" if len(better) == len(sections) else f" on {len(better)} of these {len(sections)} tasks"
+    return f"{sentence}better than random{tasks}."
 
 
 def _of_section(section: Section, skills: Sequence[Comparison]) -> list[str]:

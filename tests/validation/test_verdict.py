@@ -51,7 +51,7 @@ def test_what_is_not_distinguishable_says_what_could_have_been_seen() -> None:
     same = replace(PLAIN, advantage=0.01, low=-0.05, high=0.06, d_z=0.04, p=0.7)
     assert said(same) == (
         "On 60 examples: not distinguishable from lime (+0.010 [−0.050, 0.060], d_z 0.04, p = 0.700, "
-        "a difference of 0.092 would have been found 80% of the time)."
+        "a difference of 0.092 would have been found 80 % of the time)."
     )
     few = replace(same, examples=8, p=0.3)
     assert "so few examples can show no difference, however large" in said(*[few] * 9)
