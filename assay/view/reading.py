@@ -19,6 +19,7 @@ from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.own_perturbation import build_explainer
 from assay.benchmark.progress import say
 from assay.benchmark.records import Records
+from assay.classifier import Classifier
 from assay.conversation import Feature, Vector
 from assay.errors import AssayError
 from assay.example import Example
@@ -139,7 +140,7 @@ def read(config: DictConfig, texts: Sequence[str]) -> View:
     find_device(content["model"]["device"])
     model = load_model(content["model"])
     if suite_is_chosen("explainer"):
-        for name, reason in preparation.check(explainers, model).items():
+        for name, reason in _unable(explainers, model, content.get("task") is not None).items():
             say(f"{name} is left out: {reason}")
             del explainers[name]
     preparation.prepare(explainers, perturbations, model, _Background(content), settings.seed)
@@ -171,6 +172,16 @@ def read(config: DictConfig, texts: Sequence[str]) -> View:
             for name, explainer in explainers.items()
         ],
     )
+
+
+def _unable(explainers: Mapping[str, Explainer], model: Classifier, has_task: bool) -> dict[str, str]:
+    """Why some explainers of a suite cannot explain here, by name."""
+    reasons = preparation.check(explainers, model)
+    own = preparation.own_perturbations(explainers)
+    for name, explainer in explainers.items():
+        if not has_task and (explainer.background or (name in own and own[name].background)):
+            reasons[name] = "it wants to see texts like those that the model was trained on; name their task."
+    return reasons
 
 
 class _Background:
@@ -214,8 +225,12 @@ def _check_kinds(explainers: dict[str, Explainer], metrics: dict[str, Any]) -> N
     """Leave out what cannot speak of a single text.
 
     Raises:
-        AssayError: it was asked for by name.
+        AssayError: it was asked for by name, or no metric is left.
     """
+    for name, metric in list(metrics.items()):
+        if isinstance(metric, Metric) and (metric.needs_rationale or metric.needs_highlights):
+            say(f"{name} is left out: it needs to know which words truly decide, and of this text nobody does.")
+            del metrics[name]
     reasons: dict[tuple[str, str], str] = {}
     for name, explainer in explainers.items():
         if isinstance(explainer, Explainer) and explainer.searches:
@@ -223,12 +238,12 @@ def _check_kinds(explainers: dict[str, Explainer], metrics: dict[str, Any]) -> N
     for name, metric in metrics.items():
         if not isinstance(metric, Metric):
             reasons["metric", name] = "it judges a method by having it explain many texts"
-        elif metric.needs_rationale or metric.needs_highlights:
-            reasons["metric", name] = "it needs to know which words truly decide, and of this text nobody does"
     for (group, name), reason in reasons.items():
         if not suite_is_chosen(group):
             raise AssayError(f"{name} has nothing to say of a single text: {reason}.")
         del (explainers if group == "explainer" else metrics)[name]
+    if not metrics:
+        raise AssayError("No metric is left that judges what is said of a single text. Choose one: metric=[deletion].")
 
 
 def _columns(metrics: Mapping[str, Metric], perturbations: Sequence[str]) -> dict[tuple[str, str], tuple[str, Measure]]:

@@ -96,13 +96,28 @@ def test_a_pair_shows_both_texts_and_another_target(model: Path) -> None:
     assert "2: drags" in ended.out
 
 
-def test_a_suite_leaves_out_what_cannot_be_shown(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_shown_is_left_out_or_refused(model: Path) -> None:
     named = run("view", TEXT, f"model.path={model}", "explainer=[gradient,oracle]")
     assert named.code == 2
     assert "oracle has nothing to say of a single text" in named.err
     judge = run("view", TEXT, f"model.path={model}", "explainer=gradient", "metric=[sensitivity_max]")
     assert judge.code == 2
     assert "explain many texts" in judge.err
+    truth = run("view", TEXT, f"model.path={model}", "explainer=gradient", "metric=[ground_truth]")
+    assert truth.code == 2
+    assert "No metric is left" in truth.err
+    left = run("view", TEXT, f"model.path={model}", "explainer=gradient", "metric=default")
+    assert left.code == 0
+    assert left.out.startswith("ground_truth is left out")
+
+
+def test_all_explainers_are_shown_but_those_that_cannot_be(model: Path) -> None:
+    ended = run("view", "a film", f"model.path={model}", "explainer=all")
+    assert ended.code == 0
+    assert re.search(r"^idf is left out: it wants to see texts", ended.out, re.MULTILINE)
+    shown = columns(ended.out, "explainer")["deletion ↓"]
+    assert {"lime", "attention", "exact_shapley", "random"} <= set(shown)
+    assert not {"oracle", "idf"} & set(shown)
 
 
 def test_what_wants_to_see_texts_is_told_how_to_get_them(
@@ -142,25 +157,23 @@ def test_mistakes_are_one_line(arguments: list[str], said: str, model: Path, tmp
 WORDS = [HOSTILE, "\x1b[2J\x1b]0;owned\x07", "\u202eevil", "[red]x[/]", "=1+1", "{{ 7*7 }}", "y" * 10_000]
 
 
-ATTRIBUTES = set(
-    [
-        "lang",
-        "charset",
-        "http-equiv",
-        "content",
-        "name",
-        "class",
-        "title",
-        "aria-label",
-        "viewbox",
-        "role",
-        "width",
-        "height",
-        "d",
-        "tabindex",
-        "scope",
-    ]
-)
+ATTRIBUTES = {
+    "lang",
+    "charset",
+    "http-equiv",
+    "content",
+    "name",
+    "class",
+    "title",
+    "aria-label",
+    "viewbox",
+    "role",
+    "width",
+    "height",
+    "d",
+    "tabindex",
+    "scope",
+}
 
 
 class Attributes(HTMLParser):
