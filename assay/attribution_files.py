@@ -107,6 +107,7 @@ def _files(path: Path) -> list[Path]:
             raise AssayError(f"The folder {str(path)!r} holds no {', '.join(SUFFIXES)} file, but {names}.")
     else:
         files = [path]
+    size = 0
     for file in files:
         if file.suffix not in SUFFIXES:
             raise AssayError(
@@ -116,11 +117,12 @@ def _files(path: Path) -> list[Path]:
         status = os.lstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise AssayError(f"{str(file)!r} is not a plain file; links, folders and pipes are not read.")
-        if status.st_size > MOST_BYTES:
-            raise AssayError(
-                f"{str(file)!r} has {status.st_size:,} bytes; at most {MOST_BYTES:,} are read. Split it into several "
-                "files in one folder."
-            )
+        size += status.st_size
+    if size > MOST_BYTES:
+        raise AssayError(
+            f"{str(path)!r} has {size:,} bytes; at most {MOST_BYTES:,} are read. Split it by task or method, or write "
+            "it as Parquet, which is smaller."
+        )
     return files
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
@@ -33,11 +34,13 @@ from assay.stored_attributions import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MOST_ROWS = 50_000_000
+_MOST_ROWS = 10_000_000
 _ROWS_AT_ONCE = 8192
 # What a spreadsheet would take for a formula; with apostrophes before it, what is told apart from that by one more.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _SETTINGS = TypeAdapter(dict[str, JsonValue])
+
+At = Callable[[int], str]  # the number of a row -> where that is, for messages
 
 
 class _Row(BaseModel):
@@ -57,70 +60,80 @@ class _Row(BaseModel):
     settings: Annotated[str, Field(max_length=MOST_SETTINGS)] | None = None
     reason: Annotated[str, Field(min_length=1, max_length=MOST_REASON)] | None = None
 
-    @property
-    def about(self) -> tuple[object, ...]:
-        """What all rows of an attribution share beside its key."""
-        return self.signed, self.unit, self.settings, self.reason
-
 
 COLUMNS = tuple(_Row.model_fields)
 _NEEDED = ("id", "feature", "position", "score")
 
 
-def _grouped(rows: Iterable[tuple[str, _Row]]) -> Iterator[tuple[str, StoredAttribution]]:
-    """Attributions of their rows, which may stand in any order."""
-    groups: dict[tuple[str | None, str, str | None], list[tuple[str, _Row]]] = {}
-    for where, row in rows:
-        group = groups.setdefault((row.method, row.id, row.target), [])
-        if group and group[0][1].about != row.about:
-            raise AssayError(
-                f"{where}: signed, unit, settings and reason must be the same in all rows of an example; "
-                f"at {group[0][0]} they are others."
-            )
-        if len(group) == MOST_FEATURES:
-            raise AssayError(f"{where}: example {shown(row.id)} has more than {MOST_FEATURES:,} features.")
-        empty = row.feature is None and row.score is None
-        if empty and row.reason is None:
-            raise AssayError(f"{where}: a row needs a feature and a score, or else a reason why there are none.")
-        if (empty and group) or (group and group[0][1].feature is None):
-            raise AssayError(f"{where}: example {shown(row.id)} has other rows beside that of its reason.")
-        if not empty and (row.feature is None or row.score is None or row.position is None):
-            missing = next(name for name in ("feature", "score", "position") if getattr(row, name) is None)
-            raise AssayError(f"{where}: {missing} is missing.")
-        if not empty and row.reason is not None:
-            raise AssayError(f"{where}: there is a score and a reason why there is none; there must be one of them.")
-        group.append((where, row))
-    for (method, example, target), members in groups.items():
-        where, first = members[0]
-        own = [row for _, row in members if row.feature is not None]
-        places: dict[tuple[int, int | None], str] = {}
-        for at, row in members:
-            before = places.setdefault((row.segment, row.position), at)
-            if before != at:
+class _Group(NamedTuple):
+    """The rows of one attribution: what they share, and each feature with its row's number."""
+
+    about: tuple[Any, ...]
+    number: int
+    features: list[tuple[int, int, str, float, int]]
+
+
+def _grouped(rows: Iterable[tuple[int, _Row]], at: At) -> Iterator[tuple[str, StoredAttribution]]:
+    """Attributions of their rows, which may stand in any order; of a row no more is kept than is needed."""
+    groups: dict[tuple[str | None, str, str | None], _Group] = {}
+    for number, row in rows:
+        about = (row.signed, row.unit, row.settings, row.reason)
+        group = groups.setdefault((row.method, row.id, row.target), _Group(about, number, []))
+        fault = _fault(row, group, number, at)
+        if fault is not None:
+            raise AssayError(f"{at(number)}: {fault}")
+        if row.feature is not None and row.position is not None and row.score is not None:
+            group.features.append((row.segment, row.position, row.feature, row.score, number))
+    for (method, example, target), (about, first, features) in groups.items():
+        features.sort()
+        for one, other in pairwise(features):
+            if one[:2] == other[:2]:
+                before, after = sorted((one[4], other[4]))
                 raise AssayError(
-                    f"{at}: segment {row.segment}, position {row.position} of example {shown(example)} stands in "
-                    f"{before} as well; there must be one row for each feature."
+                    f"{at(after)}: segment {one[0]}, position {one[1]} of example {shown(example)} stands in "
+                    f"{at(before)} as well; there must be one row for each feature."
                 )
-        own.sort(key=lambda row: (row.segment, row.position or 0))
+        signed, unit, settings, reason = about
         try:
             yield (
-                where,
+                at(first),
                 StoredAttribution(
                     id=example,
-                    features=tuple(row.feature or "" for row in own),
-                    segments=tuple(row.segment for row in own),
-                    positions=tuple(row.position or 0 for row in own),
-                    scores=tuple(row.score for row in own if row.score is not None) or None,
+                    segments=tuple(one[0] for one in features),
+                    positions=tuple(one[1] for one in features),
+                    features=tuple(one[2] for one in features),
+                    scores=tuple(one[3] for one in features) or None,
                     target=target,
-                    signed=first.signed,
-                    unit=first.unit,
+                    signed=signed,
+                    unit=unit,
                     method=method,
-                    settings=None if first.settings is None else _SETTINGS.validate_json(first.settings),
-                    reason=first.reason,
+                    settings=None if settings is None else _SETTINGS.validate_json(settings),
+                    reason=reason,
                 ),
             )
         except ValidationError as error:
-            raise AssayError(f"{where}: {explained(error, COLUMNS)}") from error
+            raise AssayError(f"{at(first)}: {explained(error, COLUMNS)}") from error
+
+
+def _fault(row: _Row, group: _Group, number: int, at: At) -> str | None:
+    """What is wrong with a row on its own, or beside those of its group that came before."""
+    if group.about != (row.signed, row.unit, row.settings, row.reason):
+        return (
+            "signed, unit, settings and reason must be the same in all rows of an example; "
+            f"at {at(group.number)} they are others."
+        )
+    if len(group.features) == MOST_FEATURES:
+        return f"example {shown(row.id)} has more than {MOST_FEATURES:,} features."
+    if row.feature is None and row.score is None:
+        if row.reason is None:
+            return "a row needs a feature and a score, or else a reason why there are none."
+        if group.number != number:
+            return f"example {shown(row.id)} has other rows beside that of its reason."
+        return None
+    missing = [name for name in ("feature", "score", "position") if getattr(row, name) is None]
+    if missing:
+        return f"{missing[0]} is missing."
+    return None if row.reason is None else "there is a score and a reason why there is none; there must be one of them."
 
 
 def _rows_of(attributions: Iterable[StoredAttribution]) -> Iterator[dict[str, Any]]:
@@ -158,11 +171,11 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
         raise AssayError(f"{str(file)!r}: the column {missing[0]!r} is missing. Needed: {', '.join(_NEEDED)}.")
 
 
-def _row(where: str, content: dict[str, Any]) -> _Row:
+def _row(content: dict[str, Any], number: int, at: At) -> _Row:
     try:
         return _Row.model_validate({name: value for name, value in content.items() if value is not None})
     except ValidationError as error:
-        raise AssayError(f"{where}: {explained(error, COLUMNS)}") from error
+        raise AssayError(f"{at(number)}: {explained(error, COLUMNS)}") from error
 
 
 # CSV
@@ -174,28 +187,32 @@ def read_csv(file: Path) -> Iterator[tuple[str, StoredAttribution]]:
     Raises:
         AssayError: something is not as it should be.
     """
-    yield from _grouped(_csv_rows(file))
+
+    def at(number: int) -> str:
+        return f"{str(file)!r}, line {number}"
+
+    yield from _grouped(_csv_rows(file, at), at)
 
 
-def _csv_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+def _csv_rows(file: Path, at: At) -> Iterator[tuple[int, _Row]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         # The module's own cap on a field, 131,072 letters, is what keeps a line from filling the memory.
         table = csv.reader(_capped(file, lines), strict=True)
-        where = f"{str(file)!r}, line 1"
         try:
             columns = next(table, None)
             if columns is None:
                 raise AssayError(f"{str(file)!r} is empty; the first line of a CSV file names its columns.")
             _check_columns(file, columns)
             for values in table:
-                where = f"{str(file)!r}, line {table.line_num}"
+                number = table.line_num
                 if not values:
                     continue
                 if len(values) != len(columns):
-                    raise AssayError(f"{where}: {len(values)} values for {len(columns)} columns.")
-                yield where, _row(where, {name: _unguarded(v) or None for name, v in zip(columns, values, strict=True)})
+                    raise AssayError(f"{at(number)}: {len(values)} values for {len(columns)} columns.")
+                content = {name: _unguarded(value) or None for name, value in zip(columns, values, strict=True)}
+                yield number, _row(content, number, at)
         except csv.Error as error:
-            raise AssayError(f"{str(file)!r}, line {table.line_num}: not CSV: {error}.") from error
+            raise AssayError(f"{at(table.line_num)}: not CSV: {error}.") from error
         except UnicodeDecodeError as error:
             raise AssayError(f"{str(file)!r}, after line {table.line_num}: {no_text(error)}") from error
 
@@ -238,10 +255,14 @@ def read_parquet(file: Path) -> Iterator[tuple[str, StoredAttribution]]:
     Raises:
         AssayError: something is not as it should be.
     """
-    yield from _grouped(_parquet_rows(file))
+
+    def at(number: int) -> str:
+        return f"{str(file)!r}, row {number}"
+
+    yield from _grouped(_parquet_rows(file, at), at)
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[str, _Row]]:
+def _parquet_rows(file: Path, at: At) -> Iterator[tuple[int, _Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -263,8 +284,7 @@ def _parquet_rows(file: Path) -> Iterator[tuple[str, _Row]]:
                 _check_lengths(file, batch)
                 for content in batch.to_pylist():
                     number += 1
-                    where = f"{str(file)!r}, row {number}"
-                    yield where, _row(where, content)
+                    yield number, _row(content, number, at)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise AssayError(f"{str(file)!r} is no Parquet file that can be read: {str(error).splitlines()[0]}") from error
 

@@ -21,7 +21,7 @@ MOST_FEATURES = 20_000
 MOST_SETTINGS = 20_000
 MOST_REASON = 2_000
 MOST_LINE = 2**24
-MOST_BYTES = 2**30
+MOST_BYTES = 2**29
 
 Text = Annotated[str, Field(min_length=1, max_length=MOST_LETTERS)]
 Name = Annotated[str, Field(min_length=1, max_length=1_000)]
@@ -143,7 +143,16 @@ class StoredAttribution(BaseModel):
 
 def fingerprint(attributions: Iterable[StoredAttribution]) -> str:
     """A name for attributions: the same for equal content, whatever the files and the order that they came in."""
-    lines = sorted(json.dumps(one.model_dump(), sort_keys=True) for one in attributions)
+    lines = sorted(
+        json.dumps(
+            [
+                one.model_dump(exclude={"features", "segments", "positions", "scores"}),
+                sorted((place.segment, place.position, place.text, score) for place, score in one.scored.items()),
+            ],
+            sort_keys=True,
+        )
+        for one in attributions
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
@@ -160,24 +169,21 @@ def by_method(attributions: Sequence[StoredAttribution], method: str | None, whe
     """
     known = list(dict.fromkeys(one.method for one in attributions))
     if method is None and len(known) > 1:
-        some = ", ".join(repr(name) for name in known[:10])
+        some = ", ".join("(unnamed)" if name is None else shown(name) for name in known[:10])
         raise AssayError(f"{where} holds attributions of {len(known)} methods; name one as method=...: {some}.")
     if method is not None and method not in known:
         names = [name for name in known if name is not None]
-        raise AssayError(f"{where} holds no attributions of the method {method!r}. {_hint(method, names)}")
+        hint = near_matches(method, names) if names else "Its attributions name no method; leave method out."
+        raise AssayError(f"{where} holds no attributions of the method {shown(method)}. {hint}")
     chosen = [one for one in attributions if method is None or one.method == method]
     kinds = {(one.signed, one.unit) for one in chosen if one.scores is not None}
     if len(kinds) > 1:
+        several = len({signed for signed, _ in kinds}) > 1
         raise AssayError(
-            f"{where} mixes {'signed with unsigned scores' if len({signed for signed, _ in kinds}) > 1 else ''}"
-            f"{'words with tokens' if len({signed for signed, _ in kinds}) == 1 else ''}; "
-            "all attributions of a method must be alike in `signed` and in `unit`."
+            f"{where} mixes {'signed with unsigned scores' if several else 'words with tokens'}; all attributions of a "
+            "method must be alike in `signed` and in `unit`."
         )
     return chosen
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    return near_matches(name, known) if known else "Its attributions name no method; leave method out."
 
 
 def shown(text: str) -> str:

@@ -74,7 +74,11 @@ def test_whatever_the_texts_are(tmp_path_factory: pytest.TempPathFactory, given:
         assert fingerprint(reversed(read)) == fingerprint(given)
 
 
-def test_the_fingerprint_tells_what_differs() -> None:
+def test_the_fingerprint_tells_what_differs_and_not_the_order() -> None:
+    turned = StoredAttribution(
+        id="sst2/1", features=("film", "a"), positions=(1, 0), scores=(-1e-17, 0.25), target="positive"
+    )
+    assert fingerprint([turned, OTHER]) == fingerprint([OTHER, ONE])
     changed = [ONE.model_copy(update={"scores": (0.25, 1e-17)}), ONE.model_copy(update={"target": None}), OTHER]
     assert len({fingerprint([one]) for one in [ONE, *changed]}) == 4
 
@@ -311,9 +315,16 @@ def test_links_and_pipes_are_not_followed(tmp_path: Path) -> None:
 def test_sizes_are_capped_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = tmp_path / "large.jsonl"
     with large.open("wb") as file:
-        file.truncate(2**30 + 1)  # takes no room
-    with pytest.raises(AssayError, match=r"has 1,073,741,825 bytes; at most 1,073,741,824 are read"):
+        file.truncate(2**29 + 1)  # takes no room
+    with pytest.raises(AssayError, match=r"has 536,870,913 bytes; at most 536,870,912 are read"):
         read_attributions(large)
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        with (folder / name).open("wb") as file:
+            file.truncate(2**28 + 1)
+    with pytest.raises(AssayError, match=r"several' has 536,870,914 bytes"):
+        read_attributions(folder)
     long = tmp_path / "long.jsonl"
     with long.open("wb") as file:
         file.truncate(2**25)

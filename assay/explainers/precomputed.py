@@ -11,7 +11,7 @@ import numpy as np
 
 from assay.attribution_files import read_attributions
 from assay.conversation import Case, Conversation, Feature, Vector
-from assay.errors import AssayError, Undefined, near_matches
+from assay.errors import AssayError, Undefined
 from assay.explainers.base import BlackBoxExplainer
 from assay.stored_attributions import StoredAttribution, by_method, fingerprint, shown
 
@@ -59,19 +59,8 @@ class Precomputed(BlackBoxExplainer):
         self._labels: Sequence[str] = ()
 
     def prepare(self, model: Classifier, background: Sequence[Example]) -> None:
-        """Learn the names of the model's classes, and see that the file names no others.
-
-        Raises:
-            AssayError: it does.
-        """
+        """Learn the names of the model's classes."""
         self._labels = model.labels
-        for attributions in self._of.values():
-            for one in attributions:
-                if one.target is not None and one.target not in model.labels:
-                    raise AssayError(
-                        f"{self.path!r} explains the class {shown(one.target)} of example {shown(one.id)}, and "
-                        f"{model.name} has no such class. {near_matches(one.target[:60], model.labels)}"
-                    )
 
     def check_cases(self, cases: Sequence[Case]) -> None:
         """See that every example has an attribution over its features and for its class.
@@ -86,6 +75,12 @@ class Precomputed(BlackBoxExplainer):
             self._lacking,
             f"It has {len(self._of)} examples, such as {there}. An example that the method cannot explain must stand "
             "in it with a reason.",
+        )
+        self._refuse(
+            "classes that the model does not have in",
+            cases,
+            self._unknown_class,
+            f"The model calls its classes {', '.join(self._labels)}.",
         )
         self._refuse(
             "no attribution for the class that is explained in",
@@ -134,6 +129,12 @@ class Precomputed(BlackBoxExplainer):
 
     def _lacking(self, case: Case) -> str | None:
         return None if case.id in self._of else f"{shown(case.id)} is not there"
+
+    def _unknown_class(self, case: Case) -> str | None:
+        for one in self._of[case.id]:
+            if one.target is not None and one.target not in self._labels:
+                return f"{shown(case.id)} is explained for {shown(one.target)}"
+        return None
 
     def _other_class(self, case: Case) -> str | None:
         if self._stored(case) is not None:

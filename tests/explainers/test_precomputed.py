@@ -189,7 +189,11 @@ def test_what_does_not_fit_is_told_before_any_work(place: Path) -> None:
             {"target": "LABEL_1"},
             r"class that is explained in 1 of 1 examples: 'x' is explained for 'LABEL_1', the run explains 'LABEL_0'",
         ),
-        ({"target": "LABEL"}, r"explains the class 'LABEL' of example 'x', and tiny-bert has no such.*mean 'LABEL_1'"),
+        (
+            {"target": "LABEL"},
+            r"classes that the model does not have in 1 of 1 examples: 'x' is explained for 'LABEL'. "
+            r"The model calls its classes LABEL_0, LABEL_1",
+        ),
         (
             {"features": ("A", "film")},
             r"other features than the model reads in 1 of 1 examples: 'x': at segment 0, position 0 stands 'a', "
@@ -221,7 +225,7 @@ def test_what_is_of_two_kinds_is_refused(tmp_path: Path) -> None:
     for other, message in (
         ({"signed": False}, "mixes signed with unsigned scores"),
         ({"unit": "token"}, "mixes words with tokens"),
-        ({"method": "m"}, "holds attributions of 2 methods; name one as method=...: None, 'm'"),
+        ({"method": "m"}, "holds attributions of 2 methods; name one as method=...: \\(unnamed\\), 'm'"),
     ):
         write_attributions(tmp_path / "given.csv", [stored(), stored(id="y", **other)])
         with pytest.raises(AssayError, match=message):
@@ -241,9 +245,11 @@ def test_the_path_must_be_given_and_a_suite_leaves_it_out(place: Path) -> None:
 def test_of_several_classes_that_which_is_explained_counts(tmp_path: Path) -> None:
     path = tmp_path / "given.jsonl"
     several = [stored(target="LABEL_0"), stored((3.0, 4.0), target="LABEL_1"), stored(id="any")]
+    several.append(stored(id="of another task", target="entailment"))
     write_attributions(path, several)
     explainer = Precomputed(str(path))
     explainer.prepare(tiny_classifier("bert"), [])
+    explainer.check_cases([asked(0), asked(1), asked(1, "any")])
     for case, expected in ((asked(0), [1, 2]), (asked(1), [3, 4]), (asked(1, "any"), [1, 2])):
         assert converse(explainer.converse(case), None).result.tolist() == expected
     for case, message in (
@@ -306,3 +312,27 @@ def test_scores_of_words_do_not_serve_a_run_over_tokens(place: Path) -> None:
     assert ended.code == 2
     assert "'sst2/validation/0': at segment 0, position 10 stands 'un', the file has 'unbelievable'" in ended.err
     assert "Its features are words; they must be those of the run" in ended.err
+
+
+def test_the_page_s_way_from_another_tool_to_the_tables(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("captum")
+    page = (Path(__file__).parents[2] / "docs" / "precomputed.md").read_text("utf-8")
+    script = page.split("```python\n")[1].split("```")[0]
+    command = page.split("```\nassay run ")[1].split("\nassay")[0].replace("\\\n", " ")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_DATA", str(place / "data"))
+    exec(compile(script.replace("path/of/your/model", str(place / "model")), "page", "exec"), {})
+    command = command.replace("path/of/your/model", str(place / "model")).replace(",lime]", "]")
+    ended = run_assay("run", *command.split(), "tracker=none", "metric=comprehensiveness")
+    assert ended.code == 0, ended.err
+    assert "captum_ig" in ended.out
+    assert len(read_attributions("captum_ig.jsonl")) == len(CORPUS[:6])
+    rows = page.split("```json\n")[1].split("```")[0]
+    (tmp_path / "page.jsonl").write_text(rows, "utf-8")
+    lines = next(block for block in page.split("```\n") if block.startswith("id,feature"))
+    (tmp_path / "page.csv").write_text(lines, "utf-8")
+    from_lines, from_rows = read_attributions("page.jsonl"), read_attributions("page.csv")
+    assert from_lines[0] == from_rows[0]
+    assert from_lines[1].reason == "it ran out of memory"
