@@ -34,7 +34,6 @@ from assay.leaderboard.following import Judged, Reported, drawn_of
 from assay.leaderboard.protocols import differences
 from assay.leaderboard.submitted_cell import SubmittedCell, close
 from assay.metrics.base import Metric
-from assay.perturbation import Perturbation
 from assay.plain_text import clean
 from assay.tasks import Source
 
@@ -125,9 +124,7 @@ class _Recomputing:
         self.model = _model(next((cell for cell in cells if cell.config.model.path), self.first), here)
         self.settings = self.first.settings
         self.contents = {name: settings_of(content) for name, content in self.first.protocol["perturbations"].items()}
-        self.perturbations: dict[str, Perturbation] = {
-            name: registry.instantiate(content) for name, content in self.contents.items()
-        }
+        self.perturbations = self.first.perturbations
 
     def run(self, share: float, rng: np.random.Generator) -> Recomputed:
         for cell in self.cells:

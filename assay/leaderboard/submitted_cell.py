@@ -20,6 +20,7 @@ from assay.benchmark.protocol import PROTOCOL_VERSION
 from assay.benchmark.records import Record
 from assay.benchmark.store import checksum, digest
 from assay.conversation import Cost
+from assay.errors import AssayError
 from assay.leaderboard.components import foreign_parts, is_hub_id, is_own, names_a_path, settings_of, weights_elsewhere
 from assay.leaderboard.submission import (
     PARTS,
@@ -31,6 +32,7 @@ from assay.leaderboard.submission import (
 )
 from assay.leaderboard.untrusted import Refused, parse_json, read_json, read_table, rows_of, validated
 from assay.metrics.base import MethodMetric, Metric
+from assay.perturbation import Perturbation
 from assay.plain_text import clean
 
 EXACT = 1e-6
@@ -115,6 +117,13 @@ class SubmittedCell:
         """What its protocol measures by; to be built only if nothing in it is foreign."""
         return {name: registry.instantiate(settings_of(content)) for name, content in self.protocol["metrics"].items()}
 
+    @cached_property
+    def perturbations(self) -> dict[str, Perturbation]:
+        """How its protocol hides features; to be built only if nothing in it is foreign."""
+        return {
+            name: registry.instantiate(settings_of(content)) for name, content in self.protocol["perturbations"].items()
+        }
+
     @property
     def judges(self) -> dict[str, MethodMetric]:
         """The metrics that have a method explain again, which attributions alone cannot be judged by."""
@@ -149,6 +158,11 @@ class SubmittedCell:
         wrong = [*foreign_parts(protocol), *weights_elsewhere(protocol)]
         if wrong:
             yield f"{clean(wrong[0])} is not Assay's own, or names weights that are not on the hub, and is not run"
+            return
+        try:
+            self.metrics, self.perturbations  # noqa: B018 (built now, kept for later)
+        except AssayError as error:
+            yield f"a metric or perturbation cannot be built: {clean(error)}"
             return
         labels = protocol["model"]["labels"]
         for name, words in (("target", ("predicted", "gold")), ("contrast", (None, "runner_up"))):

@@ -236,6 +236,8 @@ def test_a_subset_that_was_chosen_is_refused(place: Path, tmp_path: Path) -> Non
     [
         (lambda one: one["metrics"]["comprehensiveness"].update(fractions=[0.9]), "measures are not those"),
         (lambda one: one["metrics"]["deletion"].update(max_points=3), "deletion under mask"),
+        (lambda one: one["metrics"]["deletion"].update(max_points="many"), "a metric or perturbation cannot be built"),
+        (lambda one: one["perturbations"]["mask"].update(force=1), "Mask has no setting 'force'"),
         (lambda one: one.update(seed=5), "random-|soft_comprehensiveness"),
         (lambda one: one.update(target="gold"), "the explained class is another one|model"),
         (lambda one: one.update(target="nobody"), "no class of the model"),
