@@ -11,6 +11,8 @@ def clean(text: object, limit: int = 200) -> str:
     """Text on one line without control characters, clipped to `limit` characters."""
     whole = str(text)
     clipped = whole if len(whole) <= limit else whole[: limit - 1] + "…"
+    if clipped.isascii() and clipped.isprintable():
+        return clipped
     return "".join(" " if letter in _BREAKS else "\ufffd" if _is_control(letter) else letter for letter in clipped)
 
 

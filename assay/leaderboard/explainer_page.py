@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,18 @@ from assay.leaderboard.protocols import MISSING, settings, short_names
 from assay.leaderboard.text import ARROWS, amount, clean, interval, number, seconds, title
 
 _OWN = "assay.explainers."
+_Found = tuple[ProtocolSummary, Hiding, Entry]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One way of hiding under one protocol, as the pages name it; `methods` is how many have a rank."""
+
+    summary: ProtocolSummary
+    hiding: Hiding
+    place: Mapping[str, str]
+    headings: Sequence[tuple[str, str]]
+    methods: int
 
 
 def explainer_pages(summaries: Sequence[ProtocolSummary]) -> dict[str, str]:
@@ -25,26 +38,18 @@ def explainer_pages(summaries: Sequence[ProtocolSummary]) -> dict[str, str]:
 
     An explainer has one page, whatever its settings; the rows on it are told apart by them.
     """
-    names = {entry.explainer for summary in summaries for hiding in summary.hidings for entry in hiding.entries}
-    return {f"{page_name(name)}.html": _page(name, summaries) for name in sorted(names)}
-
-
-def _page(name: str, summaries: Sequence[ProtocolSummary]) -> str:
-    found = [
-        (summary, hiding, entry)
-        for summary in summaries
-        for hiding in summary.hidings
-        for entry in hiding.entries
-        if entry.explainer == name
-    ]
-    entries = [entry for *_, entry in found]
     notes = _notes(summaries)
-    absent = [
-        _place(summary, hiding, notes)
-        for summary in summaries
-        for hiding in summary.hidings
-        if name not in {entry.explainer for entry in hiding.entries}
-    ]
+    columns = [_column(summary, hiding, notes) for summary in summaries for hiding in summary.hidings]
+    found: dict[str, dict[int, list[Entry]]] = {}
+    for place, column in enumerate(columns):
+        for entry in column.hiding.entries:
+            found.setdefault(entry.explainer, {}).setdefault(place, []).append(entry)
+    return {f"{page_name(name)}.html": _page(name, columns, own) for name, own in sorted(found.items())}
+
+
+def _page(name: str, columns: Sequence[_Column], found: Mapping[int, Sequence[Entry]]) -> str:
+    standing = [(columns[place], entry) for place, own in found.items() for entry in own]
+    entries = [entry for _, entry in standing]
     classes = list(dict.fromkeys(str(entry.settings.get("_target_", "")) for entry in entries))
     described = [text for text in map(first_line, classes) if text]
     return render(
@@ -59,10 +64,11 @@ def _page(name: str, summaries: Sequence[ProtocolSummary]) -> str:
         sources=cited("explainer", name) if len(described) == len(classes) else [],
         signs=sorted({"signed" if entry.signed else "magnitudes" for entry in entries}),
         told_apart=any(entry.name != name for entry in entries),
-        rows=[_row(summary, hiding, entry, notes) for summary, hiding, entry in found],
-        absent=absent,
-        shared=_shared(found),
-        commands=_commands(found, notes),
+        rows=[_row(column, entry) for column, entry in standing],
+        absent=[column.place for place, column in enumerate(columns) if place not in found],
+        measured=_measured(standing),
+        shared=_shared(entries),
+        commands=_commands(standing),
     )
 
 
@@ -81,40 +87,52 @@ def first_line(target: str) -> str:
     return ""
 
 
-def _row(summary: ProtocolSummary, hiding: Hiding, entry: Entry, notes: Mapping[str, str]) -> dict[str, Any]:
-    ranked = sum(other.mean_skill.rank is not None for other in hiding.entries)
-    return {
-        **_place(summary, hiding, notes),
-        "name": clean(entry.name),
-        "rank": _rank(entry.mean_skill),
-        "of": ranked,
-        "leading": entry.mean_skill.leading,
-        "skill": _told(entry.mean_skill.skill, 2),
-        "win_rate": _told(entry.win_rate, 2),
-        "measures": [
-            {
-                "title": title(measure),
-                "arrow": ARROWS.get(direction, ""),
-                "score": _told(entry.scores[measure].score, 3) if measure in entry.scores else (MISSING, ""),
-                "rank": _rank(entry.scores[measure]) if measure in entry.scores else MISSING,
-                "leading": measure in entry.scores and entry.scores[measure].leading,
-                "undefined": entry.scores[measure].undefined if measure in entry.scores else 0,
-                "shares": entry.shares_probe.get(measure, ""),
-            }
-            for measure, direction in hiding.measures.items()
-        ],
-        "rows": amount(_number(entry.rows)),
-        "seconds": seconds(_number(entry.seconds)),
-    }
-
-
-def _place(summary: ProtocolSummary, hiding: Hiding, notes: Mapping[str, str]) -> dict[str, str]:
-    return {
+def _column(summary: ProtocolSummary, hiding: Hiding, notes: Mapping[str, str]) -> _Column:
+    place = {
         "folder": summary.folder,
         "task": clean(summary.task, 60),
         "model": clean(summary.model, 80),
         "note": notes[summary.key],
         "perturbation": clean(hiding.perturbation),
+    }
+    headings = [(title(measure), ARROWS.get(direction, "")) for measure, direction in hiding.measures.items()]
+    return _Column(summary, hiding, place, headings, sum(entry.mean_skill.rank is not None for entry in hiding.entries))
+
+
+def _row(column: _Column, entry: Entry) -> dict[str, Any]:
+    return {
+        **column.place,
+        "name": clean(entry.name),
+        "rank": _rank(entry.mean_skill),
+        "of": column.methods,
+        "leading": entry.mean_skill.leading,
+        "skill": _told(entry.mean_skill.skill, 2),
+        "win_rate": _told(entry.win_rate, 2),
+        "rows": amount(_number(entry.rows)),
+        "seconds": seconds(_number(entry.seconds)),
+    }
+
+
+def _measured(standing: Sequence[tuple[_Column, Entry]]) -> list[dict[str, Any]]:
+    """The scores on each measure: a table for all ways of hiding that have the same measures."""
+    tables: dict[tuple[tuple[str, str], ...], list[dict[str, Any]]] = {}
+    for column, entry in standing:
+        cells = [_cell(entry, measure) for measure in column.hiding.measures]
+        row = {**column.place, "name": clean(entry.name), "cells": cells}
+        tables.setdefault(tuple(column.headings), []).append(row)
+    return [{"headings": headings, "rows": rows} for headings, rows in tables.items()]
+
+
+def _cell(entry: Entry, measure: str) -> dict[str, Any]:
+    standing = entry.scores.get(measure)
+    if standing is None:
+        return {"score": (MISSING, ""), "rank": "", "leading": False, "undefined": 0, "shares": ""}
+    return {
+        "score": _told(standing.score, 3),
+        "rank": _rank(standing) if standing.rank is not None else "",
+        "leading": standing.leading,
+        "undefined": standing.undefined,
+        "shares": entry.shares_probe.get(measure, ""),
     }
 
 
@@ -127,28 +145,24 @@ def _notes(summaries: Sequence[ProtocolSummary]) -> dict[str, str]:
     return notes
 
 
-def _shared(found: Iterable[tuple[ProtocolSummary, Hiding, Entry]]) -> list[tuple[str, list[str]]]:
+def _shared(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
     """What it asks that measures ask too, with the measures."""
     shared: dict[str, dict[str, None]] = {}
-    for *_, entry in found:
+    for entry in entries:
         for measure, words in entry.shares_probe.items():
             shared.setdefault(words, {})[title(measure)] = None
     return [(words, list(measures)) for words, measures in shared.items()]
 
 
-def _commands(
-    found: Iterable[tuple[ProtocolSummary, Hiding, Entry]], notes: Mapping[str, str]
-) -> list[tuple[str, str, str]]:
+def _commands(standing: Sequence[tuple[_Column, Entry]]) -> list[tuple[str, str, str]]:
     """For each cell its protocol, its settings and its command."""
     told = {}
-    for summary, _, entry in found:
-        note = notes[summary.key]
-        where = f"{clean(summary.task, 60)} × {clean(summary.model, 80)}" + (f", {note}" if note else "")
-        told[entry.key] = (
-            where,
-            clean(settings(entry.settings), 2000),
-            clean(summary.commands.get(entry.name, MISSING), 4000),
-        )
+    for column, entry in standing:
+        if entry.key not in told:
+            command = column.summary.commands.get(entry.name, MISSING)
+            where = f"{column.place['task']} × {column.place['model']}"
+            where += f", {column.place['note']}" if column.place["note"] else ""
+            told[entry.key] = (where, clean(settings(entry.settings), 2000), clean(command, 4000))
     return list(told.values())
 
 

@@ -98,7 +98,8 @@ def as_json(table: pd.DataFrame, board: Board) -> str:
     lines = [f"{_json(name)}: {_json(content)},\n" for name, content in head.items()]
     columns = [_nulls(table[name].tolist()) for name in table]
     names = [str(name) for name in table]
-    found = [_json(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+    # Nothing but numbers and texts stands in a row, and those that are not finite are gone already.
+    found = [json.dumps(dict(zip(names, row, strict=True)), allow_nan=False) for row in zip(*columns, strict=True)]
     return "".join(["{\n", *lines, '"rows": [\n', ",\n".join(found), "\n]\n}\n"])
 
 
