@@ -71,6 +71,9 @@ def validate(target: str, arguments: Sequence[str] = (), sweep: bool = False, ou
         findings, reports = _planted(findings, planted, given, folder / "results")
         findings, further = _compared(findings, asked if jobs else [], sweep)
         reports = [*reports, *further]
+    if reports and not (findings.truth or findings.sections) and all(report.bad_input for report in reports):
+        # What was wrong has been said, and there is nothing else to report on.
+        return launch.exit_code(reports)
     failures = [report.error for report in reports if report.error]
     page = write_reports(replace(findings, failures=failures), folder)
     console.print(verdict_table(findings))

@@ -176,6 +176,27 @@ def test_without_task_and_model_a_function_is_validated_on_the_planted_truth_alo
     assert len(content["planted_truth"]["tasks"]) == 1
 
 
+def test_attributions_from_a_file_get_the_verdict_of_the_method_that_made_them(place: Place, validated: Ended) -> None:
+    assert assay("export", "attributions", str(place.folder / "out" / "results"), "--out", "exported").code == 0
+    (stored,) = (place.folder / "exported" / "sst2").rglob("omission*.jsonl")
+    ended = place.validate(str(stored), out="file")
+    assert ended.code == 0, ended.err
+    content = place.report("file")
+    assert content["method"]["kind"] == "attributions"
+    assert content["contract"]["holds"] is None
+    assert content["planted_truth"]["skipped"].startswith("a file of attributions")
+    (section,), (made,) = (report["comparison"]["sections"] for report in (content, place.report()))
+    assert section["comparisons"] == made["comparisons"]
+    assert section["costs"][0]["rows"] is None
+    assert "What it costs is not known" in " ".join(content["verdict"])
+    lines = stored.read_text("utf-8").splitlines()
+    (place.folder / "short.jsonl").write_text("\n".join(lines[:3]), "utf-8")
+    refused = place.validate("short.jsonl", out="lacking")
+    assert refused.code == 2
+    assert "has no attribution of" in refused.err
+    assert not (place.folder / "lacking" / "report.json").exists()
+
+
 @pytest.mark.parametrize(
     ("target", "overrides", "message"),
     [
