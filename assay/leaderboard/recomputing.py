@@ -17,11 +17,10 @@ from assay.benchmark import preparation
 from assay.benchmark.configured_model import load_model
 from assay.benchmark.engine import Outcome
 from assay.benchmark.evaluation import Evaluation
-from assay.benchmark.judging import CONTROLS
 from assay.benchmark.labels import match_labels
 from assay.benchmark.preparation import EXAMPLES_AT_ONCE
 from assay.benchmark.protocol import make_protocol
-from assay.benchmark.records import Record, Records
+from assay.benchmark.records import Record
 from assay.benchmark.rescoring import train_split
 from assay.benchmark.store import slug
 from assay.benchmark.stored_answers import attribution_of, cost_of
@@ -30,6 +29,7 @@ from assay.conversation import Attribution, Conversation, Cost
 from assay.errors import AssayError, Undefined
 from assay.example import Example
 from assay.leaderboard.components import settings_of
+from assay.leaderboard.control_check import faults_of_control
 from assay.leaderboard.following import Judged, Reported, drawn_of
 from assay.leaderboard.protocols import differences
 from assay.leaderboard.submitted_cell import SubmittedCell, close
@@ -44,8 +44,6 @@ Rounding depends on the machine and on the batch that a row was in. On SST-2 and
 1,420 logits by 0.0016 (median) and 0.019 (largest) of that from where single precision has them; the tolerance leaves
 room for two machines that err in opposite directions.
 """
-WEAKER = 0.01
-"""By how much, in the mean over the examples asked about, a search may find better rankings than the stored oracle."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,10 @@ class _Recomputing:
             self._compare_examples(part, {name: rows[first : first + len(part)] for name, rows in tables.items()})
             self._compare_answers([example for example in part if example.id in drawn])
         self._score_what_is_open(examples, drawn)
-        self._compare_controls([example for example in examples if example.id in drawn])
+        parts = list(_parts([example for example in examples if example.id in drawn]))
+        for cell in self.cells:
+            for fault in faults_of_control(cell, parts, self._evaluation):
+                self.found.add(cell.name, fault)
         return self.found
 
     def _faults_of_protocol(self, train: Any) -> Iterator[str]:
@@ -306,52 +307,6 @@ class _Recomputing:
                     setattr(records, table, kept)
                 for fault in reported.against(records, TOLERANCE[self.model.dtype]):
                     self.found.add(cell.name, f"{fault} (by the model)")
-
-    def _compare_controls(self, examples: Sequence[Example]) -> None:
-        """Draw the random rankings again, and search again: a chosen floor or a weak ceiling makes any skill."""
-        for cell in self.cells:
-            if cell.explainer not in CONTROLS:
-                continue
-            settings = settings_of(cell.meta["explainer"]["settings"])
-            if settings.get("_target_") != registry.settings("explainer", cell.explainer)["_target_"]:
-                self.found.add(cell.name, f"it is not Assay's own control {cell.explainer!r}")
-                continue
-            control = registry.instantiate(settings)
-            metrics = {name: metric for name, metric in cell.metrics.items() if isinstance(metric, Metric)}
-            found = Records()
-            for part in _parts(examples):
-                evaluation = self._evaluation(part, metrics if control.searches else {})
-                evaluation.add_explainer(cell.explainer, control)
-                found.extend(evaluation.run()[cell.explainer])
-            if control.searches:
-                self._compare_ceiling(cell, metrics, found)
-            else:
-                self._compare_floor(cell, found)
-
-    def _compare_floor(self, cell: SubmittedCell, found: Records) -> None:
-        told = {(row["example"], row["draw"]): row["scores"] for row in cell.rows("attributions")}
-        for row in found.attributions:
-            if told.get((row["example"], row["draw"])) != row["scores"]:
-                self.found.add(cell.name, f"example {clean(row['example'])!r}: the random scores are not its seed's")
-
-    def _compare_ceiling(self, cell: SubmittedCell, metrics: Mapping[str, Metric], found: Records) -> None:
-        told = Reported.of(cell).scores
-        for name, metric in metrics.items():
-            measure = metric.measures[0]
-            better = -1.0 if measure.direction == "lower" else 1.0
-            for perturbation in self.perturbations:
-                gains = [
-                    better * (row["value"] - told[row["example"], perturbation, measure.name]["value"])
-                    for row in found.scores
-                    if (row["metric"], row["perturbation"]) == (measure.name, perturbation)
-                ]
-                gain = float(np.nanmean(gains)) if np.isfinite(gains).any() else 0.0
-                if gain > WEAKER:
-                    self.found.add(
-                        cell.name,
-                        f"it is no ceiling: a search with its settings finds rankings that are better by {gain:.3g} "
-                        f"for {clean(name)} under {clean(perturbation)}",
-                    )
 
 
 def _parts(examples: Sequence[Example]) -> Iterator[Sequence[Example]]:
