@@ -139,10 +139,9 @@ def attributions(cells: Sequence[Cell]) -> tuple[Floats, list[int]]:
 
     Of a method that is drawn several times, the first draw. NaN where there is no attribution.
     """
-    import pyarrow.parquet as pq
 
     columns = ["example", "draw", "scores"]
-    tables = [pq.read_table(cell.path / "attributions.parquet", columns=columns).to_pandas() for cell in cells]
+    tables = [cell.arrow("attributions").select(columns).to_pandas() for cell in cells]
     found = [table[(table["draw"] == 0) & table["scores"].notna()] for table in tables]
     by_example = [dict(zip(table["example"], table["scores"], strict=True)) for table in found]
     sizes: dict[str, int] = {}
