@@ -139,7 +139,6 @@ def attributions(cells: Sequence[Cell]) -> tuple[Floats, list[int]]:
 
     Of a method that is drawn several times, the first draw. NaN where there is no attribution.
     """
-
     columns = ["example", "draw", "scores"]
     tables = [cell.arrow("attributions").select(columns).to_pandas() for cell in cells]
     found = [table[(table["draw"] == 0) & table["scores"].notna()] for table in tables]
