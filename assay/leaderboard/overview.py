@@ -138,9 +138,19 @@ def _row(standing: Overall, entries: Mapping[int, Entry], columns: int) -> dict[
         "win_rate": _told(standing.win_rate, 2),
         "rows": _amount(standing.rows, amount),
         "seconds": _amount(standing.seconds, seconds),
-        "missing": len(standing.missing),
+        "lacks": _lacks(standing, entries),
         "cells": [_cell(entries.get(place)) for place in range(columns)],
     }
+
+
+def _lacks(standing: Overall, entries: Mapping[int, Entry]) -> str:
+    """Why an explainer has no mean, in a few words."""
+    absent = [place for place in standing.missing if place not in entries]
+    unranked = [place for place in standing.missing if place in entries and entries[place].mean_skill.rank is None]
+    if absent or unranked:
+        counts = ((len(absent), "not run"), (len(unranked), "without a rank"))
+        return ", ".join(f"{count} {told}" for count, told in counts if count)
+    return "settings differ" if standing.missing else ""
 
 
 def _cell(entry: Entry | None) -> dict[str, Any] | None:
