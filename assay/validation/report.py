@@ -132,6 +132,7 @@ def _section(section: Section, skills: Sequence[Comparison]) -> dict[str, Any]:
     return {
         "task": clean(protocol["task"]["name"], 60),
         "model": clean(protocol["model"]["name"], 80),
+        "key": clean(section.key[:8]),
         "perturbation": clean(section.perturbation),
         "examples": f"{meta['counts']['examples']:,}",
         "accuracy": percent(meta["accuracy"]),

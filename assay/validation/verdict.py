@@ -113,7 +113,8 @@ def _told(one: Comparison, with_examples: bool) -> str:
     if one.reason:
         return f"{one.other} ({one.reason})"
     advantage = f"{signed(one.advantage)} {interval(one.low, one.high)}".strip()
-    facts = [advantage, f"d_z {number(one.d_z, 2)}", p_value(one.p_corrected)]
+    effect = [f"d_z {number(one.d_z, 2)}"] if math.isfinite(one.d_z) else []
+    facts = [advantage, *effect, p_value(one.p_corrected)]
     if with_examples:
         facts.append(_examples(one.examples))
     if one.verdict == "not distinguishable":
