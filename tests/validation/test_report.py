@@ -86,7 +86,7 @@ def test_the_pages_hold_every_verdict(findings: Findings, tmp_path: Path) -> Non
 def test_text_from_elsewhere_stays_text(hostile: Findings, tmp_path: Path) -> None:
     page = write_reports(hostile, tmp_path).read_text("utf-8")
     markdown = (tmp_path / "report.md").read_text("utf-8")
-    assert "The contract does not hold." in page
+    assert "<strong>The contract does not hold: 1 of 1 checks failed" in page
     for text in (page, markdown):
         assert "<img" not in text
         assert "\u202e" not in text

@@ -150,7 +150,7 @@ def test_what_gives_no_scores_is_not_compared_and_the_report_says_so_first(place
     assert "one score a feature" in content["planted_truth"]["skipped"]
     assert content["comparison"]["sections"] == []
     assert (
-        (place.folder / "short" / "report.md").read_text().splitlines()[2].startswith("**The contract does not hold.**")
+        (place.folder / "short" / "report.md").read_text().splitlines()[2].startswith("**The contract does not hold: ")
     )
 
 
