@@ -58,7 +58,7 @@ class Texts:
 
 
 def make_results(root: Path, explainers: int, protocols: int, examples: int, workers: int = 2) -> None:
-    """Fill a results folder; what stands there already is left as it is.
+    """Fill a results folder.
 
     Args:
         root: the folder.
@@ -72,9 +72,11 @@ def make_results(root: Path, explainers: int, protocols: int, examples: int, wor
         list(pool.map(make, range(protocols)))
 
 
-def add_cell(root: Path, protocol: int, examples: int, number: int) -> Path:
-    """One cell more under one of the protocols; where it stands."""
-    about, texts = _protocol(protocol, examples), Texts.of(protocol, examples)
+def add_cell(root: Path, number: int) -> Path:
+    """One cell more under the first protocol; where it stands."""
+    stored = next(iter(sorted(root.glob("task_0/*/*/cell.json"))))
+    about = json.loads(stored.read_text("utf-8"))["protocol"]
+    texts = Texts.of(0, about["task"]["examples"])
     return _make_cell(root, about, texts, f"method_{number:03}", number)
 
 
@@ -125,8 +127,6 @@ def _make_cell(root: Path, about: Mapping[str, Any], texts: Texts, name: str, nu
     meta = make_meta(about, name, settings, explainer, metrics)
     store = Store(root)
     path = store.cell_path(meta)
-    if path.exists():
-        return path
     rng = np.random.default_rng([number + 2, int(about["task"]["name"].removeprefix("task_"))])
     quality = {"random": 0.0, "oracle": 1.0}.get(name, 0.05 + 0.8 * ((number * 37) % 199) / 199)
     tables = _tables(texts, list(meta["measures"]), quality, rng, name)
@@ -137,7 +137,7 @@ def _make_cell(root: Path, about: Mapping[str, Any], texts: Texts, name: str, nu
     meta |= {
         "accuracy": 0.91,
         "majority": 0.52,
-        "command": f"assay run task={about['task']['name']} model.path=models/{about['model']['name']} explainer={name}",
+        "command": f"assay run task={about['task']['name']} model.path={about['model']['name']} explainer={name}",
         "counts": {
             "examples": len(texts.names),
             "truncated_examples": 0,

@@ -191,21 +191,10 @@ class _Curves:
 
     @classmethod
     def of(cls, cells: Sequence[Cell], names: list[str], perturbation: str, output: str) -> _Curves:
-        lengths, x = np.zeros(len(names), np.intp), np.zeros(0)
-        known: list[tuple[Floats, NDArray[np.bool_]]] = []
-        for cell in cells:
-            found = curves_of(cell).get((perturbation, _CURVE))
-            if found is None:
-                known.append((np.zeros(0), np.zeros(len(names), bool)))
-                continue
-            row = rows_of(names, found.examples)
-            own = np.where(row >= 0, found.lengths[row], 0)
-            starts = np.concatenate([[0], np.cumsum(found.lengths)])[row]
-            points = np.repeat(starts - np.cumsum(own) + own, own) + np.arange(int(own.sum()))
-            if not lengths.any():
-                lengths, x = own, found.x[points]
-            known.append(_like(lengths, x, own, found.x[points], found.y[points]))
-        finite = [y[np.isfinite(y)] for y, _ in known if np.isfinite(y).any()]
+        known = [_drawn(cell, names, perturbation) for cell in cells]
+        lengths, x = _shares(known, len(names))
+        placed = [_like(lengths, x, *one) for one in known]
+        finite = [y[np.isfinite(y)] for y, _ in placed if np.isfinite(y).any()]
         low, high = (
             (0.0, 1.0)
             if output == "probability" or not finite
@@ -216,7 +205,7 @@ class _Curves:
         )
         scale = _TOP / (high - low) if high > low else 0.0
         drawn = []
-        for y, there in known:
+        for y, there in placed:
             there = np.repeat(there, lengths)
             bytes_of = np.full(len(there), _NO_CURVE, np.uint8)
             with np.errstate(invalid="ignore"):
@@ -228,6 +217,33 @@ class _Curves:
     def starts(self) -> NDArray[np.intp]:
         """Where the points of each example begin, and where the last ones end."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
+
+
+_Drawn = tuple[NDArray[np.intp], Floats, Floats]
+"""Points of the curve of each example, 0 where there is none, and the shares and values of all of them."""
+
+
+def _drawn(cell: Cell, names: list[str], perturbation: str) -> _Drawn:
+    found = curves_of(cell).get((perturbation, _CURVE))
+    if found is None:
+        return np.zeros(len(names), np.intp), np.zeros(0), np.zeros(0)
+    row = rows_of(names, found.examples)
+    own = np.where(row >= 0, found.lengths[row], 0)
+    starts = np.concatenate([[0], np.cumsum(found.lengths)])[row]
+    points = np.repeat(starts - np.cumsum(own) + own, own) + np.arange(int(own.sum()))
+    return own, found.x[points], found.y[points]
+
+
+def _shares(known: Sequence[_Drawn], count: int) -> tuple[NDArray[np.intp], Floats]:
+    """Over how many and which shares the curve of each example is drawn: those of the first explainer that has one."""
+    lengths = np.zeros(count, np.intp)
+    pieces: dict[int, Floats] = {}
+    for own, x, _ in known:
+        new = np.flatnonzero((lengths == 0) & (own > 0))
+        starts = np.cumsum(own) - own
+        pieces |= {place: x[starts[place] : starts[place] + own[place]] for place in new.tolist()}
+        lengths[new] = own[new]
+    return lengths, np.concatenate([np.zeros(0), *(pieces[place] for place in sorted(pieces))])
 
 
 def _like(

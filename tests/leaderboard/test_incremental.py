@@ -173,13 +173,12 @@ def test_two_processes_give_the_same_bytes_as_one(
     assert contents(build(results, tmp_path / "site", workers=2).parent) == contents(site)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("table", ["scores", "curves", "attributions", "examples"])
+@pytest.mark.parametrize(
+    ("table", "workers"), [("scores", 1), ("curves", 1), ("attributions", 1), ("examples", 1), ("curves", 2)]
+)
 def test_a_damaged_file_is_named_whoever_reads_it_and_nothing_is_written(
     table: str, workers: int, copy: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if workers == 2 and table != "curves":
-        pytest.skip("one table is enough to see that errors come back from another process")
     monkeypatch.setattr(module, "CELLS_A_WORKER", 1)
     results, site = copy
     (cell,) = (results / "mnli" / "small-bert").glob("gradient-*")
@@ -229,7 +228,7 @@ module.build(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("when", [0, 1, 2, 5])
+@pytest.mark.parametrize("when", [0, 1, 5])
 def test_a_build_that_is_killed_leaves_the_old_site_or_is_mended_by_the_next(
     when: int, copy: tuple[Path, Path], tmp_path: Path
 ) -> None:
