@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.axes import axes
 from assay.benchmark.mean_curves import mean_curves
 from assay.benchmark.summary import CONTROLS
 from assay.leaderboard.board import Board, is_control
@@ -23,20 +24,6 @@ COLOURS, DASHES = 6, 3
 TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WIDTH, HEIGHT = 460, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 40
-_OUTPUT = "mean {output} of the explained class"
-_GAIN = f"{_OUTPUT} with the least important {{feature}}s hidden, less that with the most important hidden"
-_ACCURACY = "accuracy of a model that was trained anew"
-_HIDDEN = "{feature}s hidden, most important first"
-# What is drawn, and over what; another measure's curve says no more than its name.
-_AXES = {
-    "deletion": (_OUTPUT, _HIDDEN),
-    "insertion": (_OUTPUT, "{feature}s shown, most important first"),
-    "morf_lerf": (_GAIN, "{feature}s hidden"),
-    "srg": (_GAIN, "{feature}s hidden"),
-    "roar": (_ACCURACY, _HIDDEN),
-    "recursive_roar": (_ACCURACY, _HIDDEN),
-    "model_randomisation": ("mean rank correlation with the attribution of the whole model", "weights made random"),
-}
 
 
 @dataclass(frozen=True)
@@ -79,12 +66,10 @@ def charts(board: Board) -> dict[str, list[Chart]]:
             if name in shown.get(str(perturbation), ()):
                 curves.setdefault((str(perturbation), str(metric)), {})[clean(name)] = curve
     directions = dict(zip(board.scores["metric"], board.scores["direction"], strict=True))
-    words = {name: clean(board.protocol[name]).replace("_", " ") for name in ("output", "feature")}
     drawn: dict[str, list[Chart]] = {}
     for (perturbation, metric), by_name in curves.items():
-        axes = _AXES.get(metric, ("mean over the examples", "share of the {feature}s"))
-        shown, along = (text.format(**words) for text in axes)
-        drawn.setdefault(perturbation, []).append(_chart(metric, shown, along, directions.get(metric, "none"), by_name))
+        told, along = (clean(text) for text in axes(metric, board.protocol))
+        drawn.setdefault(perturbation, []).append(_chart(metric, told, along, directions.get(metric, "none"), by_name))
     return drawn
 
 

@@ -57,9 +57,14 @@ def visit(browser: Any) -> Iterator[Visit]:
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, **context)
         troubles: list[str] = []
         requests: list[str] = []
+
+        def refuse(dialog: Any) -> None:
+            troubles.append("a dialog")
+            dialog.dismiss()
+
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append("a dialog"), dialog.dismiss()))
+        page.on("dialog", refuse)
         page.on("request", lambda request: requests.append(request.url))
         page.set_default_timeout(20_000)
         place, _, fragment = path.partition("#")
