@@ -27,7 +27,7 @@ class Random(BlackBoxExplainer):
     """Uniform random scores, drawn several times: chance, the floor that a method must beat.
 
     Scores are dimensionless, in [0, 1). A metric's score is the mean over the drawn attributions, which says more about
-    chance than the score of one of them or of their mean. Cost: no model rows.
+    chance than the score of one of them or of their mean. Unsigned. Cost: no model rows.
 
     Args:
         repeats: how many attributions are drawn for each example.
@@ -37,6 +37,7 @@ class Random(BlackBoxExplainer):
     """
 
     asks = False
+    signed = False
 
     def __init__(self, repeats: int = 5) -> None:
         self.repeats = whole_number("repeats", repeats, at_least=1)

@@ -3,7 +3,7 @@
 from tests.explainers.row import Row
 
 ROWS = (
-    Row("random", asks=False, random=True, bad=(({"repeats": 0}, "repeats must be at least 1, not 0"),)),
+    Row("random", signed=False, asks=False, random=True, bad=(({"repeats": 0}, "repeats must be at least 1, not 0"),)),
     Row("first", signed=False, asks=False),
     Row("last", signed=False, asks=False),
     Row("length", signed=False, asks=False),
