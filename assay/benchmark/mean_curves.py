@@ -40,8 +40,12 @@ class Curves:
     y: Floats
 
 
-def curves_of(cell: Cell) -> dict[Column, Curves]:
+def curves_of(cell: Cell, only: Column | None = None) -> dict[Column, Curves]:
     """The curves of each perturbation and measure that has some.
+
+    Args:
+        cell: it.
+        only: the perturbation and measure that are asked for; None for all.
 
     Raises:
         AssayError: the file is not what was written.
@@ -60,10 +64,12 @@ def curves_of(cell: Cell) -> dict[Column, Curves]:
     pair = codes[1] * len(names[2]) + codes[2]
     kinds, first = np.unique(pair, return_index=True)
     for kind in kinds[np.argsort(first)].tolist():
+        column = (names[1][kind // len(names[2])], names[2][kind % len(names[2])])
+        if only not in (None, column):
+            continue
         rows = np.flatnonzero(pair == kind)
         points = np.repeat(starts[rows] - np.cumsum(lengths[rows]) + lengths[rows], lengths[rows])
         points += np.arange(len(points))
-        column = (names[1][kind // len(names[2])], names[2][kind % len(names[2])])
         examples = [names[0][code] for code in codes[0][rows].tolist()]
         found[column] = Curves(examples, lengths[rows], x[points], y[points])
     return found

@@ -224,7 +224,7 @@ _Drawn = tuple[NDArray[np.intp], Floats, Floats]
 
 
 def _drawn(cell: Cell, names: list[str], perturbation: str) -> _Drawn:
-    found = curves_of(cell).get((perturbation, _CURVE))
+    found = curves_of(cell, (perturbation, _CURVE)).get((perturbation, _CURVE))
     if found is None:
         return np.zeros(len(names), np.intp), np.zeros(0), np.zeros(0)
     row = rows_of(names, found.examples)

@@ -52,6 +52,7 @@ def test_every_curve_is_read_where_it_stands(tmp_path: Path) -> None:
         assert curves.x.tolist() == [x for row in mine for x in row["x"]]
         assert curves.y.tolist() == [y for row in mine for y in row["y"]]
         assert curves.lengths.tolist() == [len(row["x"]) for row in mine]
+        assert list(curves_of(cell, (perturbation, metric))) == [(perturbation, metric)]
 
 
 def test_a_cell_without_curves_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_the_band_of_many_examples_is_that_of_the_bootstrap(skew: float, monkeyp
     values = np.random.default_rng(1).gamma(skew, size=(module.EXPANDED_FROM, len(GRID)))
     count = len(values)
     curves = Curves([""] * count, np.full(count, len(GRID)), np.tile(GRID, count), values.ravel())
-    monkeypatch.setattr(module, "curves_of", lambda cell: {("mask", "deletion"): curves})
+    monkeypatch.setattr(module, "curves_of", lambda cell, only=None: {("mask", "deletion"): curves})
     found = mean_curves(Cell(Path(), {}))
     samples = bootstrap(values)[1]
     low, high = np.percentile(samples, [2.5, 97.5], axis=0)
