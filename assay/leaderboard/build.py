@@ -6,16 +6,20 @@ import filecmp
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assay.benchmark.store import Cell, Store
 from assay.errors import AssayError
 from assay.leaderboard.inventory import Group, inventory
 from assay.leaderboard.placing import put, staging
 from assay.leaderboard.protocol_summary import FILE, ProtocolSummary, read
+
+if TYPE_CHECKING:
+    from assay.leaderboard.submission import Method
 
 # Another process takes about as long to start as so many cells take to be read.
 CELLS_A_WORKER = 100
@@ -58,6 +62,7 @@ def build(results: Path, out: Path, workers: int = 1) -> Path:
     from assay.leaderboard.protocol_files import unchanged
 
     groups, out = inventory(Path(results)), Path(out)
+    published = _published(Path(results))
     with staging(out) as staged:
         kept = {group.key: unchanged(out / "protocols" / group.folder, group.fingerprint) for group in groups}
         changed = [group for group in groups if kept[group.key] is None]
@@ -67,7 +72,7 @@ def build(results: Path, out: Path, workers: int = 1) -> Path:
         }
         summaries = [kept[group.key] or read(places[group.key] / FILE) for group in groups]
         fresh = [f"protocols/{group.folder}" for group in changed]
-        fresh += _make_site(summaries, [places[group.key] for group in groups], staged, out)
+        fresh += _make_site(summaries, [places[group.key] for group in groups], published, staged, out)
         put(staged, out, fresh, [*_stale_protocols(out, groups), *_stale_explainers(staged, out, fresh)])
     return out / "index.html"
 
@@ -79,6 +84,15 @@ def load(results: Path) -> list[Cell]:
         AssayError: there is no such folder, it has no finished cell, or one of them is damaged.
     """
     return Store(results).checked_cells()
+
+
+def _published(results: Path) -> Mapping[str, Method]:
+    """Who answers for a cell that was submitted, by the cell's key."""
+    if not any((results / name).exists() for name in ("submissions", "submission.json")):
+        return {}  # what reads submissions takes seconds to import
+    from assay.leaderboard.repository import published_methods
+
+    return {cell.rpartition("-")[2]: method for cell, method in published_methods(results).items()}
 
 
 def cores() -> int:
@@ -127,10 +141,16 @@ def _quiet() -> None:
     threadpool_limits(1)
 
 
-def _make_site(summaries: Sequence[ProtocolSummary], places: Sequence[Path], staged: Path, out: Path) -> list[str]:
+def _make_site(
+    summaries: Sequence[ProtocolSummary],
+    places: Sequence[Path],
+    published: Mapping[str, Method],
+    staged: Path,
+    out: Path,
+) -> list[str]:
     """Make what stands above the protocols; the names of what is not there already, word for word."""
     made = []
-    for name, pieces in _site_files(summaries, places, out):
+    for name, pieces in _site_files(summaries, places, published, out):
         path = staged / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -141,7 +161,7 @@ def _make_site(summaries: Sequence[ProtocolSummary], places: Sequence[Path], sta
 
 
 def _site_files(
-    summaries: Sequence[ProtocolSummary], places: Sequence[Path], out: Path
+    summaries: Sequence[ProtocolSummary], places: Sequence[Path], published: Mapping[str, Method], out: Path
 ) -> Iterator[tuple[str, Iterable[str]]]:
     """What stands above the protocols, by name, in pieces."""
     from assay.leaderboard import bibliography, latex, space
@@ -151,7 +171,7 @@ def _site_files(
     from assay.leaderboard.page import ASSETS, asset, navigation
 
     yield "index.html", [overview_page(summaries)]
-    for name, text in explainer_pages(summaries).items():
+    for name, text in explainer_pages(summaries, published).items():
         yield f"explainers/{name}", [text]
     for ending, join in (("csv", joined_csv), ("json", joined_json), ("md", joined_markdown)):
         yield f"leaderboard.{ending}", join([place / f"scores.{ending}" for place in places])

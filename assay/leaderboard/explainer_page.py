@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assay.leaderboard.bibliography import cited
 from assay.leaderboard.page import page_name, render
 from assay.leaderboard.protocol_summary import Entry, Hiding, Interval, ProtocolSummary, Standing
 from assay.leaderboard.protocols import MISSING, settings, short_names
 from assay.leaderboard.text import ARROWS, amount, clean, interval, number, seconds, title
+from assay.plain_text import clean_lines
+
+if TYPE_CHECKING:
+    from assay.leaderboard.submission import Method
 
 _OWN = "assay.explainers."
 _Found = tuple[ProtocolSummary, Hiding, Entry]
@@ -33,10 +37,16 @@ class _Column:
     methods: int
 
 
-def explainer_pages(summaries: Sequence[ProtocolSummary]) -> dict[str, str]:
+def explainer_pages(
+    summaries: Sequence[ProtocolSummary], published: Mapping[str, Method] | None = None
+) -> dict[str, str]:
     """The pages of all explainers, by the name of their file in `explainers`.
 
     An explainer has one page, whatever its settings; the rows on it are told apart by them.
+
+    Args:
+        summaries: of all protocols.
+        published: who answers for a cell that was submitted, by the cell's key.
     """
     notes = _notes(summaries)
     columns = [_column(summary, hiding, notes) for summary in summaries for hiding in summary.hidings]
@@ -44,10 +54,17 @@ def explainer_pages(summaries: Sequence[ProtocolSummary]) -> dict[str, str]:
     for place, column in enumerate(columns):
         for entry in column.hiding.entries:
             found.setdefault(entry.explainer, {}).setdefault(place, []).append(entry)
-    return {f"{page_name(name)}.html": _page(name, columns, own) for name, own in sorted(found.items())}
+    return {
+        f"{page_name(name)}.html": _page(name, columns, own, published or {}) for name, own in sorted(found.items())
+    }
 
 
-def _page(name: str, columns: Sequence[_Column], found: Mapping[int, Sequence[Entry]]) -> str:
+def _page(
+    name: str,
+    columns: Sequence[_Column],
+    found: Mapping[int, Sequence[Entry]],
+    published: Mapping[str, Method],
+) -> str:
     standing = [(columns[place], entry) for place, own in found.items() for entry in own]
     entries = [entry for _, entry in standing]
     classes = list(dict.fromkeys(str(entry.settings.get("_target_", "")) for entry in entries))
@@ -69,7 +86,27 @@ def _page(name: str, columns: Sequence[_Column], found: Mapping[int, Sequence[En
         measured=_measured(standing),
         shared=_shared(entries),
         commands=_commands(standing),
+        published=[
+            {
+                "name": clean(method.name),
+                "link": method.link,
+                "citation": clean_lines(method.citation),
+                "licence": clean(method.licence or ""),
+                "submitter": clean(method.submitter or ""),
+            }
+            for method in _methods(entries, published)
+        ],
     )
+
+
+def _methods(entries: Sequence[Entry], published: Mapping[str, Method]) -> list[Method]:
+    """Who answers for some cells, each once."""
+    found: list[Method] = []
+    for entry in entries:
+        method = published.get(entry.key)
+        if method is not None and method not in found:
+            found.append(method)
+    return found
 
 
 @cache

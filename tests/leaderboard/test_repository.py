@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,12 @@ def test_a_submission_becomes_cells_and_an_entry(proposed: Path, tmp_path: Path)
     assert len(methods) == 2
     assert all((proposed / "results" / cell / "cell.json").is_file() for cell in methods)
     assert build(proposed / "results", tmp_path / "site").is_file()
+    for explainer in ("rise", "gradient_x_input"):
+        page = (tmp_path / "site" / "explainers" / f"{explainer}.html").read_text("utf-8")
+        method = next(method for cell, method in methods.items() if f"/{explainer}-" in cell)
+        assert f'<a href="{method.link}"' in page
+        assert method.citation in unescape(page)
+    assert "Submitted" not in (tmp_path / "site" / "explainers" / "oracle.html").read_text("utf-8")
 
 
 def test_the_same_submission_is_taken_in_once(place: Path, proposed: Path, tmp_path: Path) -> None:
