@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.statistics import FLIPS, LEVEL, ROUNDING, Bools, Floats, all_flips, sign_flips
+from assay.benchmark.significance import FLIPS, LEVEL, all_flips, sign_flips
+from assay.benchmark.statistics import ROUNDING, Bools, Floats
 
 # Beyond so many methods, some 5,000 pairs, fewer flips are drawn, in single precision, and no letters are given: 20,000
 # pairs by 4,999 flips for every measure would be most of the time that a leaderboard takes.

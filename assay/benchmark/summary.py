@@ -1,6 +1,6 @@
 """From the examples of cells to their numbers: means with intervals, skill, ranks and groups.
 
-The statistics themselves are those of `assay.benchmark.statistics` and `assay.benchmark.standing`.
+The statistics themselves are those of `statistics`, `significance` and `standing` beside this file.
 """
 
 from __future__ import annotations
@@ -15,17 +15,9 @@ from numpy.typing import NDArray
 from assay.benchmark.judging import CONTROLS as CONTROLS
 from assay.benchmark.judging import Judged, judge, protocol_of
 from assay.benchmark.score_table import Column, ScoreTable, rows_of
+from assay.benchmark.significance import Friedman, differences, friedman, too_few
 from assay.benchmark.standing import stand
-from assay.benchmark.statistics import (
-    UNDEFINED,
-    Floats,
-    Friedman,
-    differences,
-    friedman,
-    mean_intervals,
-    sign,
-    too_few,
-)
+from assay.benchmark.statistics import UNDEFINED, Floats, mean_intervals, sign
 from assay.benchmark.store import Cell
 from assay.conversation import Cost
 from assay.errors import unknown_name
@@ -154,11 +146,11 @@ class Contest:
     values: Floats
 
     def differences(self) -> pd.DataFrame:
-        """Each two methods against each other; see `assay.benchmark.statistics.differences`."""
+        """Each two methods against each other; see `assay.benchmark.significance.differences`."""
         return differences(self.values, self.names)
 
     def friedman(self) -> Friedman:
-        """Whether all methods rank alike; see `assay.benchmark.statistics.friedman`."""
+        """Whether all methods rank alike; see `assay.benchmark.significance.friedman`."""
         return friedman(self.values, self.better)
 
 

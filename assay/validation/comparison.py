@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from assay.benchmark.power import effect_seen
-from assay.benchmark.statistics import FLIPS, LEVEL, Floats, differences, too_few
+from assay.benchmark.significance import FLIPS, LEVEL, differences, too_few
+from assay.benchmark.statistics import Floats
 from assay.benchmark.store import Cell
 from assay.benchmark.summary import COVERAGE, Contest, contests
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from assay.benchmark import standing
+from assay.benchmark.significance import sign_flip_test
 from assay.benchmark.standing import ALPHABET, letters, stand, told_apart
-from assay.benchmark.statistics import sign_flip_test
 
 
 def drawn(seed: int, examples: int, methods: int, holes: float = 0.0, spread: float = 0.4) -> NDArray[np.float64]:

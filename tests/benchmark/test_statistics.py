@@ -13,19 +13,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from assay.benchmark import statistics
+from assay.benchmark.significance import differences, friedman, sign_flip_test, too_few
 from assay.benchmark.standing import letters, stand
 from assay.benchmark.statistics import (
     Floats,
     IntervalMethod,
     bootstrap,
     contributions,
-    differences,
-    friedman,
     mean_interval,
     mean_intervals,
-    sign_flip_test,
     skills,
-    too_few,
     two_level_bootstrap,
     two_level_intervals,
 )
