@@ -327,6 +327,8 @@ def _apart(folder: Path) -> Iterator[None]:
         "WANDB_DATA_DIR": str(folder / ".data"),
     }
     added = {name: value for name, value in ours.items() if name not in os.environ}
+    # wandb leaves there how its own process is reached.
+    left = {*added, "WANDB_SERVICE"} - set(os.environ)
     # With these in sight wandb would let all cells of a job write into the one run of a sweep.
     hidden = {name: os.environ.pop(name) for name in _OF_AGENTS if name in os.environ}
     hooks = sys.exit, sys.excepthook
@@ -335,7 +337,7 @@ def _apart(folder: Path) -> Iterator[None]:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        for name in added:
+        for name in left:
             os.environ.pop(name, None)
         os.environ.update(hidden)
         sys.exit, sys.excepthook = hooks

@@ -1,8 +1,7 @@
-"""Results that several tests read, the leaderboards built from them, and a browser; tests skip where there is none."""
+"""Results that several tests read, the leaderboards built from them, and visits of their pages."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,19 +32,6 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(
         write_results(tmp_path_factory.mktemp("hostile"), hostile=True), tmp_path_factory.mktemp("site")
     ).parent
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with playwright.sync_playwright() as engine:
-        try:
-            chromium = engine.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

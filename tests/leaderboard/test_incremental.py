@@ -268,10 +268,8 @@ def test_an_interruption_ends_all_processes_and_leaves_nothing(copy: tuple[Path,
     script = results.parent / "program.py"
     script.write_text(program)
     running = subprocess.Popen([sys.executable, script, results, site], stderr=subprocess.PIPE, start_new_session=True)
-    for _ in range(600):
-        if list(site.glob(".staged-*/protocols/*")):
-            break
-        time.sleep(0.05)
+    while running.poll() is None and not list(site.glob(".staged-*/protocols/*")):
+        time.sleep(0.005)
     os.killpg(running.pid, 2)
     _, told = running.communicate(timeout=60)
     assert running.returncode != 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,28 +120,21 @@ def test_nothing_is_left_where_the_folder_cannot_be_written(findings: Findings, 
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.md"]
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium was found")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_in_a_browser(hostile: Findings, tmp_path: Path, scheme: Any) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+def test_the_page_in_a_browser(browser: Any, hostile: Findings, tmp_path: Path, scheme: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
     page = write_reports(hostile, tmp_path)
-    with playwright.sync_playwright() as engine:
-        chromium = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = chromium.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
-        troubles: list[str] = []
-        requests: list[str] = []
-        opened.on("console", lambda message: troubles.append(message.text))
-        opened.on("dialog", lambda dialog: (troubles.append("a dialog"), dialog.dismiss()))
-        opened.on("request", lambda request: requests.append(request.url))
-        opened.goto(page.as_uri())
-        assert troubles == []
-        assert requests == [page.as_uri()]
-        assert opened.evaluate("document.documentElement.scrollWidth") <= 400
-        opened.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
-        found = axe.Axe().run(opened)
-        chromium.close()
+    opened = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+    troubles: list[str] = []
+    requests: list[str] = []
+    opened.on("console", lambda message: troubles.append(message.text))
+    opened.on("dialog", lambda dialog: (troubles.append("a dialog"), dialog.dismiss()))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(page.as_uri())
+    assert troubles == []
+    assert requests == [page.as_uri()]
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 400
+    opened.eval_on_selector_all("details", "all => all.forEach(one => one.open = true)")
+    found = axe.Axe().run(opened)
+    opened.close()
     assert found.violations_count == 0, found.generate_report()

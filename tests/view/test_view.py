@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -257,26 +256,12 @@ def test_the_page_has_the_numbers_of_the_terminal(ended: Ended, model: Path, tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    import shutil
-
-    engine = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    place = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if place is None:
-        pytest.skip("no Chromium was found")
-    with engine.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=place, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def test_the_page_in_a_browser(chromium: Any, hostile: View, tmp_path: Path) -> None:
+def test_the_page_in_a_browser(browser: Any, hostile: View, tmp_path: Path) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     path = tmp_path / "view.html"
     path.write_text(render(hostile), "utf-8")
     for scheme in ("light", "dark"):
-        page = chromium.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
+        page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme=scheme)
         said: list[str] = []
         requests: list[str] = []
         page.on("console", lambda message, said=said: said.append(message.text))
