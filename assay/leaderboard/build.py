@@ -190,11 +190,13 @@ def _stale_protocols(out: Path, groups: Sequence[Group]) -> list[str]:
     wanted = {group.folder for group in groups}
     stale = []
     for path in sorted((out / "protocols").glob(f"*/{FILE}")):
+        if path.parent.name in wanted:
+            continue
         try:
             ours = read(path).folder == path.parent.name
         except (OSError, ValueError):
             ours = False
-        if ours and path.parent.name not in wanted:
+        if ours:
             stale.append(f"protocols/{path.parent.name}")
     return stale
 
