@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from assay.benchmark.summary import CONTROLS, overall
+from assay.benchmark.summary import overall
 from assay.errors import AssayError, unknown_name
 from assay.figures.chosen import Results, chosen, hiding, named
 from assay.figures.drawing import COLOURS, CONTROL_LINES, HAIR, INK, QUIET, figure, plain_text, safe
@@ -25,6 +25,8 @@ def pareto(
     protocol: str | None = None,
 ) -> Figure:
     """Mean skill against what one explanation costs; a line joins the methods that no other beats in both.
+
+    A method without a rank, because it is defined for too few of the examples, is left out.
 
     Args:
         results: a results folder, or cells of it; the controls are needed.
@@ -42,7 +44,7 @@ def pareto(
     cells = chosen(results, task, model, protocol)
     hidden_by = hiding(cells, perturbation)
     frame = overall(cells)
-    frame = frame[(frame["perturbation"] == hidden_by) & ~frame["explainer"].isin(CONTROLS) & frame["skill"].notna()]
+    frame = frame[(frame["perturbation"] == hidden_by) & frame["rank"].notna()]
     spent = {cell.key: cell.meta["cost"] for cell in cells}
     priced = [_price(spent[key], cost) for key in frame["key"]]
     frame = frame.assign(price=priced, name=named(frame, cells))

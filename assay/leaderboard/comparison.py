@@ -88,7 +88,10 @@ def _diagrams(board: Board, perturbation: str, added: Added) -> list[Diagram]:
 
 def _plots(board: Board, perturbation: str) -> list[Plot]:
     cells = {cell.key: cell for cell in board.cells}
-    methods = [row for row in board.standing(perturbation).to_dict("records") if not is_control(cells[row["key"]])]
+    standing = board.standing(perturbation)
+    # A method without a rank stands on too few of the examples to be compared with the others.
+    standing["skill"] = standing["skill"].where(standing["rank"].notna())
+    methods = [row for row in standing.to_dict("records") if not is_control(cells[row["key"]])]
     found = []
     for cost in ("rows", "seconds"):
         points = [

@@ -57,7 +57,7 @@ class Plot:
         front: the line along the front.
         x_ticks: as (place, text).
         y_ticks: as (place, text).
-        left_out: methods without a skill or a cost.
+        left_out: methods without a rank or a cost.
     """
 
     cost: str

@@ -134,7 +134,7 @@ def make_table(board: Board, perturbation: str) -> Table:
 
 
 def reasons(board: Board) -> list[Reason]:
-    """Every undefined value of the headline measures, counted by reason."""
+    """Every undefined value of the headline measures, counted by reason; measures that share one stand together."""
     found = []
     headline = {perturbation: set(board.measures(perturbation)) for perturbation in board.perturbations}
     for name, cell in board.named():
@@ -145,9 +145,12 @@ def reasons(board: Board) -> list[Reason]:
             (column, "no value was stored"): examples - stored
             for column, stored in zip(table.columns, table.stored.tolist(), strict=True)
         }
+        concerned: dict[tuple[str, str, int], list[str]] = {}
         for ((perturbation, measure), reason), count in [*table.reasons.items(), *lacking.items()]:
             if count > 0 and measure in headline.get(perturbation, ()):
-                found.append(Reason(clean(name), clean(perturbation), title(measure), clean(reason), count))
+                concerned.setdefault((perturbation, reason, count), []).append(title(measure))
+        for (perturbation, reason, count), measures in concerned.items():
+            found.append(Reason(clean(name), clean(perturbation), ", ".join(measures), clean(reason), count))
     return found
 
 

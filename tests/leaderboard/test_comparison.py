@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,15 @@ def test_hostile_names_stay_text_in_pictures(hostile: Path) -> None:
         assert "<img src=x" not in source
         assert "style=" not in source
         assert not re.search(r"<script(?! src=)", source)
+
+
+def test_a_method_without_a_rank_is_on_no_front(sst2: Board) -> None:
+    """Its mean is over other examples than the others' are."""
+    skills = sst2.skills.copy()
+    best = skills.loc[skills["rank"] == 1, "name"].iloc[0]
+    skills.loc[skills["name"] == best, "rank"] = np.nan
+    for board, there in ((sst2, True), (replace(sst2, skills=skills), False)):
+        (found,) = comparisons(board)
+        for one in found.plots:
+            assert (best in {point.name for point in one.points}) is there
+            assert (best in one.left_out) is not there
