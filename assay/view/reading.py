@@ -214,7 +214,8 @@ def _content(config: DictConfig) -> dict[str, Any]:
         if getattr(error, "full_key", None) == "model.path":
             raise AssayError("No model is named. Set model.path to a local folder or a hub id.") from error
         raise AssayError(f"The configuration is incomplete: {str(error).splitlines()[0]}") from error
-    content = {str(key): value for key, value in dict(container).items()}  # type: ignore[arg-type]
+    assert isinstance(container, dict)
+    content = {str(key): value for key, value in container.items()}
     for group in ("explainers", "metrics", "perturbations"):
         if not content.get(group):
             raise AssayError(f"There are no {group}. Choose some, for example with {group[:-1]}=NAME.")
