@@ -261,8 +261,9 @@ def test_an_interruption_ends_all_processes_and_leaves_nothing(copy: tuple[Path,
         for about in ABOUTS:
             write_cell(results, name, about, METHODS[name] / 2, signed=name != "gradient")
     program = (
-        "import sys; from pathlib import Path; from assay.leaderboard import build as module\n"
+        "import sys, time; from pathlib import Path; from assay.leaderboard import build as module\n"
         "if __name__ == '__main__':\n"
+        "    module._make_site = lambda *_: time.sleep(60)\n"  # on a busy machine the protocols may be done by then
         "    module.CELLS_A_WORKER = 1; module.build(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)\n"
     )
     script = results.parent / "program.py"
