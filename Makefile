@@ -48,13 +48,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# The local part of a version (+cpu) names one index's build, so it is cut off.
+# The local part of a version (+cpu) names one index's build, so it is cut off; what torch needs on CUDA, pip finds itself.
 lock:
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --strip-extras --extra dev --extra peers --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --no-emit-options --output-file requirements.lock pyproject.toml
-	sed -i.old 's/+cpu$$//' requirements.lock && rm requirements.lock.old
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --no-emit-find-links --all-extras \
+		--output-file requirements.lock pyproject.toml
+	sed -i.old -E -e 's/\+cpu$$//' -e '/^(cuda-|nvidia-|triton=|setuptools=)/d' requirements.lock && rm requirements.lock.old
 
 clean:
 	rm -rf .venv .demo leaderboards/demo .mypy_cache .ruff_cache .pytest_cache

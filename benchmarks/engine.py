@@ -146,7 +146,7 @@ def run_engine(model: Counting, examples: list[Example], count: int) -> tuple[li
         evaluation.add_attributions(str(number), given)
     records = evaluation.run()
     scores = [row["value"] for number in range(count) for row in records[str(number)].scores]
-    return scores, evaluation.engine.rows_asked
+    return scores, evaluation.engine.work.rows_asked
 
 
 def padding(rows: Sequence[Row]) -> tuple[int, int]:

@@ -57,7 +57,7 @@ def rows(model: Classifier, examples: Sequence[Example]) -> None:
         for metrics in (*((name,) for name in DEFAULT), DEFAULT):
             evaluation = judged(model, examples, metrics, ("mask",), rankings)
             evaluation.run()
-            counts[metrics] = evaluation.engine.rows_answered
+            counts[metrics] = evaluation.engine.work.rows_answered
         dearest = max(count for metrics, count in counts.items() if len(metrics) == 1)
         print(f"  {rankings:2} rankings of an example: {counts[DEFAULT] / dearest:.2f}  ({counts[DEFAULT]:,} rows)")
 

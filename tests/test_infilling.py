@@ -147,7 +147,7 @@ def test_the_engine_averages_the_fillings_and_asks_the_same_one_once(tiny_bert):
     logits = torch.from_numpy(tiny_bert.answer(rows)).double()
     expected = logits.softmax(-1).reshape(2, 6, -1).mean(1).numpy()
     np.testing.assert_allclose(answers[0], expected, atol=1e-6)
-    assert engine.rows_answered == len({row.key for row in rows}) <= 7
+    assert engine.work.rows_answered == len({row.key for row in rows}) <= 7
 
 
 def test_olm_is_the_fall_from_the_full_input_to_the_mean_filling(tiny_bert):

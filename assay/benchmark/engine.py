@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from assay.benchmark.progress import say
+from assay.benchmark.work import Work
 from assay.classifier import Classifier, Dtype, is_out_of_memory, transform
 from assay.conversation import Answer, Conversation, Cost, Keep, Question, Rough, Soften
 from assay.encoding import Encoding, Output, Row
@@ -88,8 +89,7 @@ class Engine:
     Answers are kept for as long as the engine lives, so use one engine for a shard of examples and then drop it.
 
     Attributes:
-        rows_asked: how many rows the conversations have asked for, repeats included.
-        rows_answered: how many distinct rows the model was given.
+        work: what it has done so far.
     """
 
     def __init__(
@@ -116,8 +116,7 @@ class Engine:
         self.output: Output = output
         self.tokens_per_batch = tokens_per_batch
         self.dtype = dtype
-        self.rows_asked = 0
-        self.rows_answered = 0
+        self.work = Work()
         # Which answers a conversation gets must not hang on what others ask, so each precision has its own.
         self._questions: dict[tuple[str, bytes, Dtype | None], _Question] = {}
         self._open: dict[_Kind, list[_Question]] = {}
@@ -180,8 +179,9 @@ class Engine:
             self._open[kind] = bucket
             self.halve_budget(len(batch) * length, one_row=len(batch) == 1)
             return
-        seconds = (time.perf_counter() - started) / len(batch)
-        self.rows_answered += len(batch)
+        elapsed = time.perf_counter() - started
+        seconds = elapsed / len(batch)
+        self.work.add(Work(rows_answered=len(batch), tokens=len(batch) * length, batches=1, model_seconds=elapsed))
         ready: list[_Talk] = []
         for question, answer in zip(batch, logits, strict=True):
             question.logits = answer
@@ -245,7 +245,7 @@ class Engine:
         else:
             keep = asked.keep if isinstance(asked, Rough) else asked
             rows = talk.perturbation.rows(talk.encoding, keep, talk.perturbation.hidden_id(self.model))
-        self.rows_asked += len(rows)
+        self.work.rows_asked += len(rows)
         talk.seconds += time.perf_counter() - started
         if any(len(row.ids) == 0 or (row.attended is not None and not row.attended.any()) for row in rows):
             raise Undefined(

@@ -98,6 +98,7 @@ class Inside:
         try:
             with model.at_work():
                 given = explainer.attribute(model, batch, target)
+            self._engine.work.model_seconds += time.perf_counter() - started
             scores, report = _checked(given, explainer, batch, max(encoding.n for encoding in encodings))
         except AssayError:
             raise

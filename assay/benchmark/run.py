@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,13 @@ from assay.benchmark.job import Job, check
 from assay.benchmark.labels import LabelMatch, check_accuracy, match_labels
 from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.method import MethodAtWork, attribution_of
-from assay.benchmark.progress import Progress, say
+from assay.benchmark.progress import say
 from assay.benchmark.protocol import make_meta, make_protocol
+from assay.benchmark.shards import compute_shards, has_part
 from assay.benchmark.store import Cell, Damaged, Store
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.example import Example
-from assay.metrics.base import Metric
 
 
 def run(config: DictConfig) -> list[Cell]:
@@ -121,7 +119,7 @@ def run(config: DictConfig) -> list[Cell]:
             job.store.drop_shards(metas[name])
     size = job.content["shard_size"]
     bounds = [(first, min(first + size, len(examples))) for first in range(0, len(examples), size)]
-    _compute(job, model, examples, {name: metas[name] for name in missing}, bounds)
+    compute_shards(job, model, examples, {name: metas[name] for name in missing}, bounds)
     _judge(job, model, match, examples, {name: metas[name] for name in missing}, bounds)
     surroundings = environment(model.device)
     for name in missing:
@@ -168,43 +166,6 @@ def _accuracy(model: Classifier, examples: list[Example], job: Job) -> float:
     return float(np.mean(right)) if right else float("nan")
 
 
-def _compute(
-    job: Job,
-    model: Classifier,
-    examples: list[Example],
-    metas: Mapping[str, Mapping[str, Any]],
-    bounds: list[tuple[int, int]],
-) -> None:
-    """Compute the unfinished cells shard by shard; finished shards are kept and not computed again.
-
-    A shard is computed for all of these cells together or for none, so that a run that was killed asks the model for
-    the same batches as one that was not, and gets the same numbers to the last bit.
-    """
-    total = len(examples) * len(metas)
-    with Progress(total) as progress:
-        for first, last in bounds:
-            if all(_has_part(job.store, job.store.shard_path(meta, first, last)) for meta in metas.values()):
-                progress.skip((last - first) * len(metas))
-                continue
-            evaluation = Evaluation(
-                model,
-                examples[first:last],
-                {name: metric for name, metric in job.metrics.items() if isinstance(metric, Metric)},
-                job.perturbations,
-                job.settings,
-                job.content["tokens_per_batch"],
-                progress.advance,
-            )
-            progress.watch(partial(getattr, evaluation.engine, "rows_answered"))
-            for name in metas:
-                evaluation.add_explainer(name, job.explainers[name])
-            for name, records in evaluation.run().items():
-                job.store.write_shard(metas[name], first, last, records)
-            # The next shard must not be built while this one is still in memory.
-            progress.watch(lambda: 0)
-            del evaluation
-
-
 def _judge(
     job: Job,
     model: Classifier,
@@ -216,7 +177,7 @@ def _judge(
     """Have the metrics that judge methods judge those of the unfinished cells; each judgement is kept."""
     for name, meta in metas.items():
         explainer = job.explainers[name]
-        missing = [metric for metric in job.judges if not _has_part(job.store, job.store.judgement_path(meta, metric))]
+        missing = [metric for metric in job.judges if not has_part(job.store, job.store.judgement_path(meta, metric))]
         if explainer.searches or not missing:
             continue
         found = job.store.read_shards(meta, bounds, "examples")
@@ -243,12 +204,3 @@ def _judge(
         for number, metric in enumerate(missing):
             say(f"{name}: {metric} ({number + 1} of {len(missing)} metrics that have it explain again)")
             job.store.write_judgement(meta, metric, method.judged_by(metric, job.judges[metric]))
-
-
-def _has_part(store: Store, path: Path) -> bool:
-    try:
-        return store.has_part(path)
-    except Damaged as damage:
-        aside = store.set_aside(path)
-        say(f"Warning: {damage}. Set aside as {aside}; it is computed again.")
-        return False

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.benchmark.migrations import completed, migrated
 from assay.benchmark.records import Record, Records
+from assay.benchmark.work import Work
 from assay.conversation import Cost
 from assay.errors import AssayError
 
@@ -265,7 +266,7 @@ class Store:
         """Make a cell of its parts, in place of an older one if there is one, and drop them.
 
         Args:
-            meta: the content of cell.json; `counts` and `cost` are added from the tables.
+            meta: the content of cell.json; `counts`, `cost` and `work` are added from the parts.
             config: the resolved configuration.
             environment: versions and machine.
             bounds: the first example of each shard and the one after its last.
@@ -278,7 +279,7 @@ class Store:
             with self._whole(path) as temporary:
                 for name in TABLES:
                     _join([part / f"{name}.parquet" for part in parts], temporary, name)
-                meta = {**meta, **_described(temporary)}
+                meta = {**meta, **_described(temporary), "work": _work(parts)}
                 for name, content in (("cell", meta), ("config", config), ("environment", environment)):
                     _write_json(temporary / f"{name}.json", content)
         except FileNotFoundError:
@@ -297,10 +298,13 @@ class Store:
         self.write_shard(meta, 0, len(records.examples), records)
         return self.finish(meta, config, environment, [(0, len(records.examples))])
 
-    def write_shard(self, meta: Mapping[str, Any], first: int, last: int, records: Records) -> None:
-        """Keep the records of the examples from `first` up to but not including `last`."""
+    def write_shard(
+        self, meta: Mapping[str, Any], first: int, last: int, records: Records, work: Work | None = None
+    ) -> None:
+        """Keep the records of the examples from `first` up to but not including `last`, and what they took."""
         with self._whole(self.shard_path(meta, first, last)) as temporary:
             _write_tables(temporary, records)
+            _write_json(temporary / "work.json", vars(work or Work()))
 
     def write_judgement(self, meta: Mapping[str, Any], metric: str, records: Records) -> None:
         """Keep what a metric that judges methods has found for all examples of a cell."""
@@ -506,6 +510,15 @@ def _described(folder: Path) -> dict[str, Any]:
         },
         "cost": {name: float(examples[name].mean()) for name in costs},
     }
+
+
+def _work(parts: Sequence[Path]) -> dict[str, float]:
+    """What the shards took together; an older version kept no such file."""
+    total = Work()
+    for file in (part / "work.json" for part in parts):
+        if file.exists():
+            total.add(Work(**json.loads(file.read_text("utf-8"))))
+    return vars(total)
 
 
 def _write_json(path: Path, content: Any) -> None:

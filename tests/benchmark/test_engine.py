@@ -119,7 +119,7 @@ def test_exactly_the_different_rows_are_forwarded_without_padding_within_the_bud
     assert sorted(watch.rows) == sorted(tuple(int(i) for i in ids) for _, ids in wanted)
     assert watch.padding <= 0.01 * watch.tokens
     assert all(call.numel() <= budget or len(call) == 1 for call in watch.calls)
-    assert engine.rows_answered == len(wanted) < engine.rows_asked == 2 * 11 * len(texts)
+    assert engine.work.rows_answered == len(wanted) < engine.work.rows_asked == 2 * 11 * len(texts)
 
 
 def test_a_larger_budget_makes_fewer_calls(tiny_bert: Classifier) -> None:
@@ -387,4 +387,4 @@ def test_rough_answers_are_kept_apart_and_are_no_stored_answers() -> None:
     np.testing.assert_array_equal(outcome.keep, keep)
     distinct = len(np.unique(keep, axis=0))
     assert outcome.cost.forward_rows == 2 * distinct
-    assert engine.rows_answered == 2 * distinct
+    assert engine.work.rows_answered == 2 * distinct

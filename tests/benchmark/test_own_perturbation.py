@@ -186,7 +186,7 @@ def evaluate(
     )
     evaluation.add_explainer("lime", explainer)
     records = evaluation.run()["lime"]
-    return records, evaluation.engine.rows_answered
+    return records, evaluation.engine.work.rows_answered
 
 
 def test_under_several_perturbations_an_explainer_runs_once(tiny_bert: Classifier) -> None:
