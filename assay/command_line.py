@@ -51,9 +51,9 @@ def run(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConf
         typer.echo(launch.show("run", overrides or []))
         return
 
+    from assay.benchmark.cell import Cell
     from assay.benchmark.progress import console
     from assay.benchmark.run import run as run_job
-    from assay.benchmark.store import Cell
     from assay.benchmark.table import terminal_table
 
     reports = launch.launch("run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep)
@@ -93,10 +93,10 @@ def score(
 ) -> None:
     """Judge stored attributions by other metrics; the model is asked only for what is not stored."""
     from assay.benchmark import launch
+    from assay.benchmark.cell import Cell
     from assay.benchmark.configured_model import load_model
     from assay.benchmark.progress import console
     from assay.benchmark.rescoring import rescore
-    from assay.benchmark.store import Cell
     from assay.benchmark.table import terminal_table
 
     if not results.is_dir():

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from assay import registry
 from assay.benchmark.environment import environment
 from assay.benchmark.protocol import make_meta
-from assay.benchmark.store import TABLES, Store, table_schema
+from assay.benchmark.store import Store
+from assay.benchmark.tables import TABLES, table_schema
 
 METRICS = ("comprehensiveness", "sufficiency", "deletion", "insertion", "srg", "tau_loo", "cost")
 CURVES = ("deletion", "insertion", "srg")

@@ -14,7 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from assay.attribution_files import SUFFIXES, write_attributions
-from assay.benchmark.store import Cell, Store, slug
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import Store, slug
 from assay.benchmark.summary import told_apart
 from assay.errors import AssayError, unknown_name
 from assay.stored_attributions import MOST_REASON, StoredAttribution, explained

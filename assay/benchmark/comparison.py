@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Group
 
-from assay.benchmark.store import Cell, digest
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS, summarise
 from assay.conversation import Cost
 from assay.errors import AssayError

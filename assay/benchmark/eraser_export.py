@@ -22,8 +22,9 @@ from scipy.special import softmax
 
 from assay import registry
 from assay.benchmark import scoring
+from assay.benchmark.cell import Cell
 from assay.benchmark.records import Record
-from assay.benchmark.store import Cell, Store, slug
+from assay.benchmark.store import Store, slug
 from assay.conversation import Attribution, Feature
 from assay.errors import AssayError
 from assay.metrics.erasure import Comprehensiveness, Sufficiency

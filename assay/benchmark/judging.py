@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.score_table import Column, ScoreTable
 from assay.benchmark.statistics import (
     Bools,
@@ -22,7 +23,6 @@ from assay.benchmark.statistics import (
     skills,
     two_level_intervals,
 )
-from assay.benchmark.store import Cell
 
 CONTROLS = ("random", "oracle")
 # The resamples of so many cells are one matrix product, which takes half the time of one for each.

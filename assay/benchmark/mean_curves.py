@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.score_table import Column, coded
 from assay.benchmark.statistics import Floats, bootstrap
-from assay.benchmark.store import Cell
 from assay.errors import AssayError
 
 if TYPE_CHECKING:

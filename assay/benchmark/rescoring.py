@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from assay import registry
 from assay.benchmark import preparation, preset, scoring
+from assay.benchmark.cell import Cell
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
@@ -22,7 +23,7 @@ from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.progress import say
 from assay.benchmark.protocol import PROTOCOL_VERSION, make_meta
 from assay.benchmark.records import Record, Records
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.benchmark.stored_answers import StoredAnswers, Unanswered, attribution_of, cost_of
 from assay.classifier import Classifier
 from assay.conversation import Attribution, Cost

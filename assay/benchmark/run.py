@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from assay import registry
 from assay.benchmark import preparation, scoring
+from assay.benchmark.cell import Cell
 from assay.benchmark.configured_model import load_model
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation
@@ -21,7 +22,8 @@ from assay.benchmark.method import MethodAtWork, attribution_of
 from assay.benchmark.progress import say
 from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.shards import compute_shards, has_part
-from assay.benchmark.store import Cell, Damaged, Store
+from assay.benchmark.store import Store
+from assay.benchmark.whole_folder import Damaged
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.example import Example

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.statistics import Floats, contributions
-from assay.benchmark.store import Cell
 from assay.errors import AssayError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.errors import AssayError, unknown_name
 
 

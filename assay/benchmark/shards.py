@@ -9,7 +9,8 @@ from typing import Any
 from assay.benchmark.job import Job
 from assay.benchmark.progress import Progress, say
 from assay.benchmark.shard import compute_shard
-from assay.benchmark.store import Damaged, Store
+from assay.benchmark.store import Store
+from assay.benchmark.whole_folder import Damaged
 from assay.classifier import Classifier
 from assay.example import Example
 

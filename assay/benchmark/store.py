@@ -16,157 +16,27 @@ Results are data: JSON and Parquet, nothing that runs.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
-import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
-from functools import cached_property
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from assay.benchmark.migrations import completed, migrated
+from assay.benchmark import whole_folder
+from assay.benchmark.cell import Cell
 from assay.benchmark.records import Record, Records
+from assay.benchmark.tables import TABLES, described, join_tables, write_tables
+from assay.benchmark.whole_folder import Damaged, staged, verify, write_json
 from assay.benchmark.work import Work
-from assay.conversation import Cost
 from assay.errors import AssayError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
-TABLES = tuple(table.name for table in fields(Records))
 
 
 def digest(content: Any) -> str:
     """A name for JSON content, the same for equal content: the first 16 digits of its SHA-256."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()[:16]
-
-
-class Damaged(Exception):
-    """A stored folder that is not what was written; the message says which file and how."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A finished cell: one explainer under one protocol.
-
-    Attributes:
-        path: its folder.
-        meta: the content of cell.json.
-    """
-
-    path: Path
-    meta: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, path: Path) -> Cell:
-        """The finished cell in a folder.
-
-        Raises:
-            AssayError: it was written by a newer version of Assay.
-        """
-        place = path / "cell.json"
-        return cls(path, migrated(json.loads(place.read_text("utf-8")), place))
-
-    @property
-    def key(self) -> str:
-        """The hash of protocol and explainer."""
-        return str(self.meta["key"])
-
-    @property
-    def explainer(self) -> str:
-        """The explainer's name."""
-        return str(self.meta["explainer"]["name"])
-
-    @property
-    def protocol(self) -> Mapping[str, Any]:
-        """All that must be equal for two numbers to be comparable."""
-        protocol: Mapping[str, Any] = self.meta["protocol"]
-        return protocol
-
-    def table(self, name: str) -> pd.DataFrame:
-        """One of the tables `examples`, `attributions`, `scores`, `curves` and `answers`.
-
-        Raises:
-            AssayError: it is not what was written.
-        """
-        frame: pd.DataFrame = self.arrow(name).to_pandas()
-        return frame
-
-    def rows(self, name: str) -> list[Record]:
-        """One of the tables, row by row.
-
-        Raises:
-            AssayError: it is not what was written.
-        """
-        rows: list[Record] = self.arrow(name).to_pylist()
-        return rows
-
-    def arrow(self, name: str, coded: Sequence[str] = ()) -> pa.Table:
-        """One of the tables.
-
-        Args:
-            name: of the table.
-            coded: columns of text that come as a dictionary and codes, where that saves time.
-
-        Raises:
-            AssayError: it is not what was written.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        content = self.content(f"{name}.parquet")
-        try:
-            file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=list(coded))
-            return _typed(completed(file.read(use_threads=False), table_schema(name)), table_schema(name))
-        except (pa.ArrowException, OSError) as error:
-            told = str(error).splitlines()[0]
-            raise self.damaged(Damaged(f"{self.path / name}.parquet is damaged: {told}")) from error
-
-    def content(self, file: str) -> bytes:
-        """One of the files, read once and compared with its checksum before anything is made of it.
-
-        Raises:
-            AssayError: it is missing or not what was written.
-        """
-        try:
-            content = (self.path / file).read_bytes()
-            if hashlib.sha256(content).hexdigest() != self._sums[file]:
-                raise Damaged(f"{self.path / file} is not what was written")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self.damaged(Damaged(f"{self.path} is damaged: {error}")) from error
-        except Damaged as damage:
-            raise self.damaged(damage) from damage
-        return content
-
-    def damaged(self, damage: Damaged) -> AssayError:
-        """What to tell who reads a damaged cell."""
-        command = self.meta.get("command", "assay run")
-        return AssayError(f"{damage}. Run the same command again to recompute it: {command}")
-
-    @cached_property
-    def _sums(self) -> Mapping[str, str]:
-        sums: Mapping[str, str] = json.loads((self.path / "checksums.json").read_text("utf-8"))
-        return sums
-
-    @cached_property
-    def scores(self) -> pd.DataFrame:
-        """A row for each example, perturbation and measure: `value`, and the `reason` where it is NaN.
-
-        Of a method that is drawn several times `draws` has the value of each draw, and `value` is their mean.
-        """
-        return self.table("scores")
-
-    @cached_property
-    def score_rows(self) -> pa.Table:
-        """As `scores`, with names as dictionaries and codes: what arrays are made of."""
-        return self.arrow("scores", ["example", "perturbation", "metric"])
 
 
 class Store:
@@ -190,15 +60,11 @@ class Store:
         """
         try:
             (self.root / ".partial").mkdir(parents=True, exist_ok=True)
-            probe = self._temporary()
-            probe.mkdir()
-            probe.rmdir()
+            with staged(self.root / ".partial"):
+                pass
         except OSError as error:
             raise AssayError(f"The results folder {str(self.root)!r} cannot be written: {error.strerror}.") from error
-        for left in (self.root / ".partial").glob(f"temporary-{socket.gethostname()}-*"):
-            process = int(left.name.split("-")[-2])
-            if not alive(process):
-                shutil.rmtree(left, ignore_errors=True)
+        whole_folder.clear_dead(self.root / ".partial")
 
     def cell_path(self, meta: Mapping[str, Any]) -> Path:
         """Where a cell stands."""
@@ -278,10 +144,10 @@ class Store:
         try:
             with self._whole(path) as temporary:
                 for name in TABLES:
-                    _join([part / f"{name}.parquet" for part in parts], temporary, name)
-                meta = {**meta, **_described(temporary), "work": _work(parts)}
+                    join_tables([part / f"{name}.parquet" for part in parts], temporary, name)
+                meta = {**meta, **described(temporary), "work": _work(parts)}
                 for name, content in (("cell", meta), ("config", config), ("environment", environment)):
-                    _write_json(temporary / f"{name}.json", content)
+                    write_json(temporary / f"{name}.json", content)
         except FileNotFoundError:
             # Another process that computed the same cell has finished it and dropped the shards.
             other = self.find(meta)
@@ -303,13 +169,13 @@ class Store:
     ) -> None:
         """Keep the records of the examples from `first` up to but not including `last`, and what they took."""
         with self._whole(self.shard_path(meta, first, last)) as temporary:
-            _write_tables(temporary, records)
-            _write_json(temporary / "work.json", vars(work or Work()))
+            write_tables(temporary, records)
+            write_json(temporary / "work.json", vars(work or Work()))
 
     def write_judgement(self, meta: Mapping[str, Any], metric: str, records: Records) -> None:
         """Keep what a metric that judges methods has found for all examples of a cell."""
         with self._whole(self.judgement_path(meta, metric)) as temporary:
-            _write_tables(temporary, records)
+            write_tables(temporary, records)
 
     def has_part(self, path: Path) -> bool:
         """Whether a finished shard or judgement is there, undamaged.
@@ -351,165 +217,18 @@ class Store:
     def _partial(self, meta: Mapping[str, Any]) -> Path:
         return self.root / ".partial" / str(meta["key"])
 
-    def _temporary(self) -> Path:
-        name = f"temporary-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        return self.root / ".partial" / name
-
     @contextmanager
     def _whole(self, path: Path) -> Iterator[Path]:
         """A folder to write into that becomes `path` at the end, with checksums, or nothing if that is not reached."""
-        temporary = self._temporary()
-        temporary.mkdir(parents=True)
-        try:
+        with staged(self.root / ".partial") as temporary:
             yield temporary
-            sums = {file.name: checksum(file) for file in sorted(temporary.iterdir())}
-            _write_json(temporary / "checksums.json", sums)
-            # Another process may write the same at the same time, or drop the folder that this goes into.
-            while temporary.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    temporary.rename(path)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                        raise
-                    old = self._temporary()
-                    with suppress(FileNotFoundError):
-                        path.rename(old)
-                    shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def verify(path: Path) -> None:
-    """Check every file of a stored folder against its checksum.
-
-    Raises:
-        Damaged: a file is missing, truncated or changed.
-    """
-    try:
-        sums = json.loads((path / "checksums.json").read_text("utf-8"))
-        if not sums:
-            raise Damaged(f"{path / 'checksums.json'} names no file")
-        for name, expected in sums.items():
-            if checksum(path / name) != expected:
-                raise Damaged(f"{path / name} is not what was written")
-    except (OSError, ValueError, AttributeError) as error:
-        raise Damaged(f"{path} is damaged: {error}") from error
+            whole_folder.seal(temporary)
+            whole_folder.put(temporary, path)
 
 
 def slug(name: str) -> str:
     """A name that is safe as a folder's."""
     return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name).lstrip(".") or "_"
-
-
-def table_schema(name: str) -> pa.Schema:
-    """The columns of one of the tables."""
-    import pyarrow as pa
-
-    text, number, count = pa.string(), pa.float64(), pa.int64()
-    columns: dict[str, dict[str, pa.DataType]] = {
-        "examples": {
-            "example": text,
-            "label": count,
-            "predicted": count,
-            "target": count,
-            "features": pa.list_(text),
-            "segments": pa.list_(count),
-            "positions": pa.list_(count),
-            "rationale": pa.list_(pa.bool_()),
-            "highlights": pa.list_(pa.list_(number)),
-            "logits": pa.list_(pa.float32()),
-            "truncated": count,
-            "forward_rows": number,
-            "forward_tokens": number,
-            "backward_rows": number,
-            "backward_tokens": number,
-            "seconds": number,
-        },
-        "attributions": {
-            "example": text,
-            "draw": count,
-            "metric": text,
-            "perturbation": text,
-            "scores": pa.list_(number),
-            "signed": pa.bool_(),
-            "reason": text,
-            "report": text,
-        },
-        "scores": {
-            "example": text,
-            "perturbation": text,
-            "metric": text,
-            "value": number,
-            "reason": text,
-            "draws": pa.list_(number),
-        },
-        "curves": {
-            "example": text,
-            "perturbation": text,
-            "metric": text,
-            "x": pa.list_(number),
-            "y": pa.list_(number),
-        },
-        "answers": {
-            "example": text,
-            "perturbation": text,
-            "n": count,
-            "keep": pa.binary(),
-            "logits": pa.list_(pa.float32()),
-        },
-    }
-    return pa.schema(list(columns[name].items()))
-
-
-def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """A table whose columns have the types of a schema; a dictionary stands for the texts in it."""
-    import pyarrow as pa
-
-    for place, field in enumerate(schema):
-        own = table.schema.field(place).type
-        if own != field.type and not (pa.types.is_dictionary(own) and own.value_type == field.type):
-            table = table.set_column(place, field, table.column(place).cast(field.type))
-    return table
-
-
-def _write_tables(folder: Path, records: Records) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for name in TABLES:
-        table = pa.Table.from_pylist(getattr(records, name), schema=table_schema(name))
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-
-
-def _join(shards: Sequence[Path], folder: Path, name: str) -> None:
-    """One table of many, a shard at a time, so that memory does not grow with their number."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(folder / f"{name}.parquet", table_schema(name), compression="zstd") as writer:
-        for shard in shards:
-            writer.write_table(pq.read_table(shard, schema=table_schema(name)))
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    """Counts and mean cost of an example, from the tables of a cell."""
-    import pyarrow.parquet as pq
-
-    costs = list(vars(Cost()))
-    examples = pq.read_table(folder / "examples.parquet", columns=["truncated", *costs]).to_pandas()
-    scores = pq.read_table(folder / "scores.parquet", columns=["metric", "reason"]).to_pandas()
-    undefined = scores.loc[scores["reason"].notna(), "metric"].value_counts()
-    return {
-        "counts": {
-            "examples": len(examples),
-            "truncated_examples": int((examples["truncated"] > 0).sum()),
-            "truncated_tokens": int(examples["truncated"].sum()),
-            "undefined": {str(metric): int(count) for metric, count in undefined.items()},
-        },
-        "cost": {name: float(examples[name].mean()) for name in costs},
-    }
 
 
 def _work(parts: Sequence[Path]) -> dict[str, float]:
@@ -519,24 +238,3 @@ def _work(parts: Sequence[Path]) -> dict[str, float]:
         if file.exists():
             total.add(Work(**json.loads(file.read_text("utf-8"))))
     return vars(total)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, default=list) + "\n", "utf-8")
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def alive(process: int) -> bool:
-    """Whether a process of this machine is running."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.judging import CONTROLS as CONTROLS
 from assay.benchmark.judging import Judged, judge, protocol_of
 from assay.benchmark.score_table import Column, ScoreTable, rows_of
 from assay.benchmark.significance import Friedman, differences, friedman, too_few
 from assay.benchmark.standing import stand
 from assay.benchmark.statistics import UNDEFINED, Floats, mean_intervals, sign
-from assay.benchmark.store import Cell
 from assay.conversation import Cost
 from assay.errors import unknown_name
 

@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.significance import too_few
-from assay.benchmark.store import Cell
 from assay.benchmark.summary import CONTROLS, explained_otherwise, overall, summarise, told_apart
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.progress import say
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.errors import AssayError, near_matches
 
 Mode = Literal["online", "offline", "disabled"]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import mean_curves
-from assay.benchmark.store import Cell, digest
+from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS, MEAN_SKILL
 from assay.content_policy import policy
 from assay.highlight import highlight

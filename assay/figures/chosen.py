@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.selection import one_protocol, select
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.benchmark.summary import explained_otherwise, told_apart
 from assay.errors import AssayError, unknown_name
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.score_table import ScoreTable
-from assay.benchmark.store import Cell
 from assay.benchmark.summary import CONTROLS, Contest, summary
 from assay.leaderboard.probes import shared, shared_by_any
 from assay.leaderboard.protocols import differences, distinct_names

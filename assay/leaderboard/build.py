@@ -12,7 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import Store
 from assay.errors import AssayError
 from assay.leaderboard.inventory import Group, inventory
 from assay.leaderboard.placing import put, staging

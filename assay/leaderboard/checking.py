@@ -11,7 +11,7 @@ import numpy as np
 
 from assay import registry
 from assay.benchmark.judging import CONTROLS
-from assay.benchmark.store import checksum
+from assay.benchmark.whole_folder import checksum
 from assay.errors import AssayError
 from assay.leaderboard.following import Judged, follow
 from assay.leaderboard.recomputing import Here, recompute

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.benchmark.summary import CONTROLS
 from assay.highlight import level, shares
 from assay.leaderboard.board import Board

@@ -12,8 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import migrated
-from assay.benchmark.store import Cell, Damaged, Store
+from assay.benchmark.store import Store
+from assay.benchmark.whole_folder import Damaged
 from assay.errors import AssayError
 from assay.leaderboard.protocol_summary import folder_name
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from assay.benchmark.store import alive
+from assay.benchmark.whole_folder import alive
 from assay.errors import AssayError
 
 _STAGED = ".staged-"

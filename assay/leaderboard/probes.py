@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 
 WORDS = {
     "one": "one feature hidden at a time",

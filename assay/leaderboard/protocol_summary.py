@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.store import Cell, slug
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import slug
 from assay.leaderboard.board import Board, is_control
 
 FILE = "summary.json"

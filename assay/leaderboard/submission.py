@@ -21,9 +21,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.judging import CONTROLS
 from assay.benchmark.protocol import PROTOCOL_VERSION
-from assay.benchmark.store import TABLES, Cell, Store, checksum
+from assay.benchmark.store import Store
+from assay.benchmark.tables import TABLES
+from assay.benchmark.whole_folder import checksum
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
 from assay.leaderboard.components import foreign_parts, is_hub_id

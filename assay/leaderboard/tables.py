@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.benchmark.summary import CONTROLS, explained_otherwise
 from assay.leaderboard.board import Board, is_control
 from assay.leaderboard.page import page_name

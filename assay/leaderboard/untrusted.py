@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from assay.benchmark.records import Record
-from assay.benchmark.store import table_schema
+from assay.benchmark.tables import table_schema
 from assay.plain_text import clean
 from assay.stored_attributions import MOST_LETTERS
 

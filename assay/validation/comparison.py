@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.power import effect_seen
 from assay.benchmark.significance import FLIPS, LEVEL, differences, too_few
 from assay.benchmark.statistics import Floats
-from assay.benchmark.store import Cell
 from assay.benchmark.summary import COVERAGE, Contest, contests
 
 Verdict = Literal["better", "not distinguishable", "worse", "no verdict"]

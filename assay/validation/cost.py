@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.benchmark.summary import CONTROLS, told_apart
 
 

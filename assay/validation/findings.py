@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.benchmark.summary import CONTROLS, MEAN_SKILL, overall, summarise, told_apart
 from assay.leaderboard.board import COSTS
 from assay.validation.comparison import Comparison, compare

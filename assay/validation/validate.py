@@ -9,12 +9,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from assay.benchmark import launch
+from assay.benchmark.cell import Cell
 from assay.benchmark.configured_model import load_model
 from assay.benchmark.job import Job, check
 from assay.benchmark.launch import Report
 from assay.benchmark.progress import console, say
 from assay.benchmark.run import run
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.validation.contract import check_contract

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.benchmark.wandb_content import EXAMPLES
 from tests.leaderboard.synthetic import HOSTILE, METHODS, UNSIGNED, protocol, write_cell
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.comparison import compare
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.errors import AssayError
 from tests.benchmark.cli import assay
 from tests.leaderboard.synthetic import METHODS, protocol, write_cell

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from assay.benchmark import mean_curves as module
+from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import GRID, Curves, curves_of, mean_curves
 from assay.benchmark.statistics import bootstrap
-from assay.benchmark.store import Cell
 from tests.leaderboard.synthetic import protocol, write_cell
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import assay
+from assay.benchmark.cell import Cell
 from assay.benchmark.method import MethodAtWork
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.classifier import Classifier
 from assay.conversation import Attribution
 from assay.errors import AssayError, Undefined

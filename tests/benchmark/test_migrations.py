@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from assay.benchmark.migrations import SCHEMA_VERSION
-from assay.benchmark.store import TABLES, Store, table_schema, verify
+from assay.benchmark.store import Store
 from assay.benchmark.summary import summarise
+from assay.benchmark.tables import TABLES, table_schema
+from assay.benchmark.whole_folder import verify
 from assay.errors import AssayError
 from assay.leaderboard.build import build
 from tests.benchmark.cli import assay, save_model, save_task

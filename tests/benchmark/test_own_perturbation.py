@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from assay import registry
+from assay.benchmark.cell import Cell
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.own_perturbation import build_explainer
 from assay.benchmark.records import Records
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.store import Store
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.example import Example

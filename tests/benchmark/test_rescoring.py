@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from assay import registry
 from assay.benchmark import configured_model
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import Store
 from assay.classifier import Classifier
 from tests.benchmark.cli import Ended, assay, save_model, save_task
 from tests.tiny_models import CORPUS

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from assay.benchmark import configured_model
-from assay.benchmark.store import TABLES, Cell, Store
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import Store
+from assay.benchmark.tables import TABLES
 from assay.classifier import Classifier
 from tests.benchmark.cli import Ended, assay, save_model, save_task
 

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.records import Records
-from assay.benchmark.store import TABLES, Cell, Damaged, Store, digest, slug, verify
+from assay.benchmark.store import Store, digest, slug
+from assay.benchmark.tables import TABLES
+from assay.benchmark.whole_folder import Damaged, temporary_path, verify
 from assay.errors import AssayError
 from tests.leaderboard.synthetic import protocol
 
@@ -150,7 +153,9 @@ def test_what_was_interrupted_while_it_was_written_is_never_read(store: Store) -
     assert cell is not None
     assert cell.scores["value"].tolist() == [0.25] * 4
     # Killed with no chance to clean up: what is half-written lies apart, and the next run clears it away.
-    dead = store.root / ".partial" / store._temporary().name.replace(f"-{os.getpid()}-", "-99999999-")
+    dead = (
+        store.root / ".partial" / temporary_path(store.root / ".partial").name.replace(f"-{os.getpid()}-", "-99999999-")
+    )
     dead.mkdir()
     (dead / "cell.json").write_text("{")
     assert len(store.cells()) == 1
@@ -159,7 +164,7 @@ def test_what_was_interrupted_while_it_was_written_is_never_read(store: Store) -
 
 
 def test_the_running_work_of_another_process_is_not_cleared_away(store: Store) -> None:
-    alive = store._temporary()
+    alive = temporary_path(store.root / ".partial")
     alive.mkdir()
     Store(store.root).prepare()
     assert alive.exists()

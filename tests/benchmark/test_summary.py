@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from assay.benchmark import statistics
+from assay.benchmark.cell import Cell
 from assay.benchmark.significance import sign_flip_test
 from assay.benchmark.statistics import mean_interval, skill_interval, two_level_bootstrap
-from assay.benchmark.store import Cell
 from assay.benchmark.summary import contests, overall, summarise
 from assay.benchmark.table import terminal_table
 from assay.errors import AssayError

@@ -13,7 +13,7 @@ import pytest
 
 from assay import registry
 from assay.benchmark import tracker as tracker_module
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.benchmark.tracker import NoTracker, WandbTracker, logged_in, wanted_mode
 from assay.errors import AssayError
 from tests.benchmark.offline_runs import make_cells, not_logged_in

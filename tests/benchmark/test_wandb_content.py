@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from assay.benchmark import tracker as tracker_module
+from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import mean_curves
-from assay.benchmark.store import Cell
 from assay.benchmark.summary import overall, summarise
 from assay.benchmark.tracker import Agent, WandbTracker
 from assay.benchmark.wandb_content import EXAMPLES, about_cell, artifact_name, fill_leaderboard

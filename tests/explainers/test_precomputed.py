@@ -12,7 +12,8 @@ import pytest
 import assay
 from assay import registry
 from assay.attribution_files import read_attributions, write_attributions
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import Store
 from assay.conversation import Case, Feature
 from assay.errors import AssayError, Undefined
 from assay.explainers.precomputed import Precomputed

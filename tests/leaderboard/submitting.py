@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.benchmark.store import checksum, digest, table_schema
+from assay.benchmark.store import digest
+from assay.benchmark.tables import table_schema
+from assay.benchmark.whole_folder import checksum
 from tests.benchmark.cli import Ended, assay, save_model, save_task
 from tests.tiny_models import CORPUS
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.records import Records
-from assay.benchmark.store import Cell, Store, digest
+from assay.benchmark.store import Store, digest
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 METHODS: dict[str, float] = {

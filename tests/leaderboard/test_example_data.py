@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from assay.benchmark.store import Cell
+from assay.benchmark.cell import Cell
 from assay.errors import AssayError
 from assay.leaderboard import example_data
 from assay.leaderboard.board import Board, boards

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assay.benchmark.store import Store, table_schema, verify
+from assay.benchmark.store import Store
+from assay.benchmark.tables import table_schema
+from assay.benchmark.whole_folder import verify
 from assay.errors import AssayError
 from assay.leaderboard import untrusted
 from assay.leaderboard.build import build

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from assay.benchmark.store import Cell, Store
+from assay.benchmark.cell import Cell
+from assay.benchmark.store import Store
 from assay.benchmark.summary import overall, summarise
 from tests.benchmark.cli import Ended, assay, save_model
 from tests.tasks.test_glue import write
