@@ -9,23 +9,19 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from assay import registry
 from assay.benchmark import preparation, scoring
 from assay.benchmark.cell import Cell
-from assay.benchmark.configured_model import load_model
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation
-from assay.benchmark.job import Job, check
-from assay.benchmark.labels import LabelMatch, check_accuracy, match_labels
-from assay.benchmark.launch import suite_is_chosen
+from assay.benchmark.job import Job
+from assay.benchmark.labels import LabelMatch, check_accuracy
+from assay.benchmark.loaded_job import load_job
 from assay.benchmark.method import MethodAtWork, attribution_of
 from assay.benchmark.progress import say
-from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.shards import compute_shards, has_part
 from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged
 from assay.classifier import Classifier
-from assay.errors import AssayError
 from assay.example import Example
 
 
@@ -41,50 +37,12 @@ def run(config: DictConfig) -> list[Cell]:
     Raises:
         AssayError: something in the configuration cannot be done; nothing has been computed then.
     """
-    job = check(config)
-    tracker = registry.instantiate(job.content["tracker"])
-    task = job.source.load()
-    lacking = preparation.lacking(job.metrics, task)
-    for name, reason in lacking.items():
-        job.leave_out_metric(name, reason)
-    if not job.metrics:
-        raise AssayError(f"No metric is left: {' '.join(dict.fromkeys(lacking.values()))}")
-    chosen = job.content["model"]
-    model = load_model(chosen)
-    if suite_is_chosen("explainer"):
-        job.leave_out(preparation.check(job.explainers, model))
-    job.check_judges(model)
-    match = match_labels(task.labels, model.labels)
-    examples = [example.relabelled(match.class_of_label) for example in task]
-
-    def fingerprint(count: int) -> str:
-        return replace(task, examples=tuple(job.background(count))).fingerprint
-
-    for group, members in (
-        ("explainers", job.explainers),
-        ("metrics", job.judges),
-        ("perturbations", job.perturbations),
-    ):
-        preparation.identify(job.content[group], members, model, fingerprint)
-    protocol = make_protocol(
-        task,
-        job.source.size,
-        job.source.seed,
-        model,
-        job.settings,
-        job.content["perturbations"],
-        job.content["metrics"],
-        job.perturbations,
-        job.content["preset"],
-    )
-    metas = {
-        name: make_meta(protocol, name, job.content["explainers"][name], explainer, job.metrics)
-        for name, explainer in job.explainers.items()
-    }
+    loaded = load_job(config)
+    job, model, metas, tracker = loaded.job, loaded.model, loaded.metas, loaded.tracker
+    examples, bounds, header = loaded.examples, loaded.bounds, loaded.header
     overwrite = job.content["overwrite"]
     cells = {} if overwrite == "always" else _finished(job.store, metas)
     missing = [name for name in metas if name not in cells]
-    header = f"{task.name} ({len(task)} of {task.split}) × {model.name} ({model.device}, {model.dtype})"
     if not missing:
         say(f"{header}: all {len(cells)} cells were finished before.")
         tracker.log([], list(cells.values()), job.content)
@@ -108,7 +66,7 @@ def run(config: DictConfig) -> list[Cell]:
         job.content["tokens_per_batch"],
     )
     accuracy = _accuracy(model, examples, job)
-    note = check_accuracy(accuracy, task.majority, match, job.content["allow_low_accuracy"])
+    note = check_accuracy(accuracy, loaded.task.majority, loaded.match, job.content["allow_low_accuracy"])
     if note:
         say(f"Warning: {note}")
     found = job.source.examine(model, examples)
@@ -119,16 +77,14 @@ def run(config: DictConfig) -> list[Cell]:
     if overwrite == "always":
         for name in missing:
             job.store.drop_shards(metas[name])
-    size = job.content["shard_size"]
-    bounds = [(first, min(first + size, len(examples))) for first in range(0, len(examples), size)]
     compute_shards(job, model, examples, {name: metas[name] for name in missing}, bounds)
-    _judge(job, model, match, examples, {name: metas[name] for name in missing}, bounds)
+    _judge(job, model, loaded.match, examples, {name: metas[name] for name in missing}, bounds)
     surroundings = environment(model.device)
     for name in missing:
         meta = {
             **metas[name],
             "accuracy": accuracy,
-            "majority": task.majority,
+            "majority": loaded.task.majority,
             "command": job.content["command"],
         }
         judges = [] if job.explainers[name].searches else list(job.judges)

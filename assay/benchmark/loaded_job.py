@@ -1,0 +1,108 @@
+"""A job with its task and its model: what of its configuration can be done here, and the names of its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig
+
+from assay import registry
+from assay.benchmark import preparation
+from assay.benchmark.configured_model import load_model
+from assay.benchmark.job import Job, check
+from assay.benchmark.labels import LabelMatch, match_labels
+from assay.benchmark.launch import suite_is_chosen
+from assay.benchmark.protocol import make_meta, make_protocol
+from assay.benchmark.tracker import Tracker
+from assay.classifier import Classifier
+from assay.errors import AssayError
+from assay.example import Example
+from assay.tasks import Task
+
+
+@dataclass(frozen=True)
+class LoadedJob:
+    """A checked job, its task and its model; nothing has been computed.
+
+    Attributes:
+        job: without what cannot be done on this task and model.
+        task: the examples as the task has them.
+        model: the classifier.
+        match: of the task's labels and the model's classes.
+        examples: with labels in the order of the model's classes.
+        metas: for each explainer the part of its cell.json that is known by now.
+        tracker: what its results are told to beside the store.
+    """
+
+    job: Job
+    task: Task
+    model: Classifier
+    match: LabelMatch
+    examples: list[Example]
+    metas: Mapping[str, Mapping[str, Any]]
+    tracker: Tracker
+
+    @property
+    def header(self) -> str:
+        """What the job is about, in a line."""
+        task, model = self.task, self.model
+        return f"{task.name} ({len(task)} of {task.split}) × {model.name} ({model.device}, {model.dtype})"
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """The first example of each shard and the one after its last."""
+        size, count = self.job.content["shard_size"], len(self.examples)
+        return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def load_job(config: DictConfig) -> LoadedJob:
+    """Check a job, load its task and its model, and leave out what a suite holds and cannot be done on them.
+
+    Args:
+        config: composed from `assay/conf/run.yaml`.
+
+    Raises:
+        AssayError: something in the configuration cannot be done.
+    """
+    job = check(config)
+    tracker = registry.instantiate(job.content["tracker"])
+    task = job.source.load()
+    lacking = preparation.lacking(job.metrics, task)
+    for name, reason in lacking.items():
+        job.leave_out_metric(name, reason)
+    if not job.metrics:
+        raise AssayError(f"No metric is left: {' '.join(dict.fromkeys(lacking.values()))}")
+    model = load_model(job.content["model"])
+    if suite_is_chosen("explainer"):
+        job.leave_out(preparation.check(job.explainers, model))
+    job.check_judges(model)
+    match = match_labels(task.labels, model.labels)
+
+    def fingerprint(count: int) -> str:
+        return replace(task, examples=tuple(job.background(count))).fingerprint
+
+    for group, members in (
+        ("explainers", job.explainers),
+        ("metrics", job.judges),
+        ("perturbations", job.perturbations),
+    ):
+        preparation.identify(job.content[group], members, model, fingerprint)
+    protocol = make_protocol(
+        task,
+        job.source.size,
+        job.source.seed,
+        model,
+        job.settings,
+        job.content["perturbations"],
+        job.content["metrics"],
+        job.perturbations,
+        job.content["preset"],
+    )
+    metas = {
+        name: make_meta(protocol, name, job.content["explainers"][name], explainer, job.metrics)
+        for name, explainer in job.explainers.items()
+    }
+    examples = [example.relabelled(match.class_of_label) for example in task]
+    return LoadedJob(job, task, model, match, examples, metas, tracker)
