@@ -197,8 +197,8 @@ def compare_protocols(
         typer.echo(f"Ranks: {out}")
 
 
-@app.command()
-def plan(
+@app.command("power")
+def examples_needed(
     pilot: Annotated[Path, typer.Option("--pilot", help="The results folder of a small assay run.")],
     difference: Annotated[float, typer.Option(help="The smallest difference that is to be told from none.")],
     metric: Annotated[str | None, typer.Option(help="A measure; by default the mean skill.")] = None,
@@ -207,11 +207,11 @@ def plan(
     alpha: Annotated[float, typer.Option(help="The chance to see a difference where there is none.")] = 0.05,
 ) -> None:
     """Say how many examples are needed to tell explainers apart, from a pilot."""
-    from assay.benchmark.power import plan_table
+    from assay.benchmark.power import power_table
     from assay.benchmark.progress import console
     from assay.benchmark.store import Store
 
-    console.print(plan_table(Store(pilot).cells(), difference, metric, perturbation, power, alpha))
+    console.print(power_table(Store(pilot).cells(), difference, metric, perturbation, power, alpha))
 
 
 @app.command("list")

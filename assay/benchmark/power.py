@@ -112,7 +112,7 @@ def effect_seen(examples: int, power: float = 0.8, alpha: float = LEVEL) -> floa
     return float(brentq(lacking, 0.0, high))
 
 
-def plan(contest: Contest, difference: float, power: float = 0.8, alpha: float = LEVEL) -> list[Needed]:
+def examples_needed(contest: Contest, difference: float, power: float = 0.8, alpha: float = LEVEL) -> list[Needed]:
     """What each two methods ask for, those whose differences spread least first.
 
     Holm's correction for all pairs is taken at its first and hardest step, which is Bonferroni's.
@@ -180,7 +180,7 @@ def _needed(
     )
 
 
-def plan_table(
+def power_table(
     cells: Sequence[Cell],
     difference: float,
     metric: str | None = None,
@@ -199,7 +199,7 @@ def plan_table(
         alpha: the chance to see one where there is none.
 
     Raises:
-        AssayError: no such measure or perturbation, no mean skill in the pilot, or what `plan` refuses.
+        AssayError: no such measure or perturbation, no mean skill in the pilot, or what `examples_needed` refuses.
     """
     from rich.console import Group
     from rich.text import Text
@@ -214,7 +214,7 @@ def plan_table(
         subject = _subject(about[contest.protocol])
         namesakes = sum(_subject(protocol) == subject for protocol in about.values())
         told = f" (protocol {contest.protocol[:8]})" if namesakes > 1 else ""
-        needed = plan(contest, difference, power, alpha)
+        needed = examples_needed(contest, difference, power, alpha)
         parts += [
             Text(
                 f"\n{subject}{told}, hidden by {contest.perturbation}: "

@@ -14,7 +14,7 @@ from statsmodels.stats.power import TTestPower
 from typer.testing import CliRunner
 
 from assay.benchmark.cell import Cell
-from assay.benchmark.power import effect_seen, examples_for_t, examples_for_wilcoxon, plan, plan_table
+from assay.benchmark.power import effect_seen, examples_for_t, examples_for_wilcoxon, examples_needed, power_table
 from assay.benchmark.significance import sign_flip_test
 from assay.benchmark.statistics import Floats
 from assay.benchmark.summary import Contest
@@ -69,7 +69,7 @@ def test_a_study_of_the_planned_size_finds_the_difference_as_often_as_it_should(
 def test_a_pilot_of_known_spread_gives_the_number_for_that_spread() -> None:
     rng = np.random.default_rng(2)
     difficulty = rng.normal(scale=5.0, size=(4000, 1))
-    needed = plan(contest(difficulty + rng.normal(scale=0.1, size=(4000, 3))), 0.05)
+    needed = examples_needed(contest(difficulty + rng.normal(scale=0.1, size=(4000, 3))), 0.05)
     assert [one.pilot for one in needed] == [4000] * 3
     for one in needed:
         assert one.spread == pytest.approx(0.1 * math.sqrt(2), rel=0.05)
@@ -82,20 +82,21 @@ def test_a_pilot_of_known_spread_gives_the_number_for_that_spread() -> None:
 def test_the_upper_limit_of_the_spread_holds_the_truth_nineteen_times_in_twenty() -> None:
     rng = np.random.default_rng(3)
     held = [
-        plan(contest(np.stack([rng.normal(size=20), np.zeros(20)], 1)), 0.5)[0].spread_high >= 1.0 for _ in range(200)
+        examples_needed(contest(np.stack([rng.normal(size=20), np.zeros(20)], 1)), 0.5)[0].spread_high >= 1.0
+        for _ in range(200)
     ]
     assert 0.9 < np.mean(held) < 0.99
 
 
 def test_methods_that_agree_everywhere_need_what_the_test_itself_needs() -> None:
-    needed = plan(contest(np.repeat(np.arange(20.0)[:, None], 2, axis=1)), 0.05)[0]
+    needed = examples_needed(contest(np.repeat(np.arange(20.0)[:, None], 2, axis=1)), 0.05)[0]
     assert (needed.spread, needed.alone_wilcoxon) == (0.0, 6)
 
 
 def test_undefined_examples_are_dropped_in_pairs() -> None:
     values = np.random.default_rng(4).normal(size=(30, 3))
     values[:20, 2] = np.nan
-    needed = plan(contest(values), 0.5)
+    needed = examples_needed(contest(values), 0.5)
     assert [(one.first, one.second, one.pilot) for one in needed] == [("method_0", "method_1", 30)]
 
 
@@ -113,7 +114,7 @@ def test_undefined_examples_are_dropped_in_pairs() -> None:
 )
 def test_what_cannot_be_planned_is_said(values: Floats, settings: dict[str, float], message: str) -> None:
     with pytest.raises(AssayError, match=message):
-        plan(contest(values), **{"difference": 0.1, **settings})
+        examples_needed(contest(values), **{"difference": 0.1, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_shows_the_easiest_a_middling_and_the_hardest_pair(pilot: Path) -> None:
-    ended = CliRunner().invoke(app, ["plan", "--pilot", str(pilot), "--difference", "0.05", "--metric", "deletion"])
+    ended = CliRunner().invoke(app, ["power", "--pilot", str(pilot), "--difference", "0.05", "--metric", "deletion"])
     assert ended.exit_code == 0, ended.output
     rows = [
         line for line in ended.output.splitlines() if "random" not in line and ", " in line and "examples" not in line
@@ -137,19 +138,19 @@ def test_the_command_shows_the_easiest_a_middling_and_the_hardest_pair(pilot: Pa
 def test_the_mean_skill_is_planned_for_by_default_and_fits_a_terminal(pilot: Path) -> None:
     console = Console(width=110, record=True, file=io.StringIO())
     cells = [Cell.read(path.parent) for path in sorted(pilot.glob("*/*/*/cell.json"))]
-    console.print(plan_table(cells, 0.05))
+    console.print(power_table(cells, 0.05))
     text = console.export_text()
     assert "a difference of 0.05 in mean_skill" in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 110
     lonely = [cell for cell in cells if cell.explainer != "random"]
     with pytest.raises(AssayError, match="no mean skill: it needs both controls"):
-        plan_table(lonely, 0.05)
+        power_table(lonely, 0.05)
     with pytest.raises(AssayError, match="no explainer beside the controls: oracle, random"):
-        plan_table([cell for cell in cells if cell.explainer in ("random", "oracle")], 0.05)
+        power_table([cell for cell in cells if cell.explainer in ("random", "oracle")], 0.05)
     with pytest.raises(AssayError, match=r"Unknown measure 'deletoin'\. Did you mean 'deletion'"):
-        plan_table(cells, 0.05, "deletoin")
+        power_table(cells, 0.05, "deletoin")
     with pytest.raises(AssayError, match=r"Unknown perturbation 'delete'\. Known: mask"):
-        plan_table(cells, 0.05, None, "delete")
+        power_table(cells, 0.05, None, "delete")
 
 
 def test_protocols_of_one_task_and_model_are_told_apart(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_protocols_of_one_task_and_model_are_told_apart(tmp_path: Path) -> None:
             write_cell(tmp_path, name, protocol(examples=20, seed=seed), METHODS[name])
     cells = [Cell.read(path.parent) for path in sorted(tmp_path.glob("*/*/*/cell.json"))]
     console = Console(width=110, record=True, file=io.StringIO())
-    console.print(plan_table(cells, 0.05, "deletion"))
+    console.print(power_table(cells, 0.05, "deletion"))
     text = console.export_text()
     assert {str(cell.meta["protocol_key"])[:8] for cell in cells} == {
         line.partition("(protocol ")[2][:8] for line in text.splitlines() if "(protocol " in line
