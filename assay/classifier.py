@@ -21,16 +21,20 @@ from assay.conversation import Cost
 from assay.encoding import Batch, Encoding, FeatureUnit, Output, Row, encode
 from assay.errors import AssayError, near_matches
 from assay.example import Example
-from assay.model_loading import find_device, load_config, loading, quiet
+from assay.model_loading import (
+    DTYPES,
+    DeviceMap,
+    Dtype,
+    check_placing,
+    is_spread,
+    load_config,
+    load_network,
+    loading,
+    quiet,
+    weights_in_memory,
+)
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-_DTYPES: dict[str, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 class Classifier:
@@ -57,19 +61,19 @@ class Classifier:
         """Wrap a model and its tokenizer.
 
         Args:
-            model: a transformers sequence classification model, on the device where it is to run, in float32.
+            model: a transformers sequence classification model, where it is to run.
             tokenizer: its fast tokenizer.
             name: what results call it.
-            dtype: the precision of the arithmetic; the weights stay in float32 (autocast), which errs less than
-                converting them.
+            dtype: the precision of the arithmetic; the weights stay as they are (autocast), which errs less than
+                converting them. Weights in half precision are never computed with in `float32`, but in their own.
             revision: the hub commit of the weights.
         """
-        if dtype not in _DTYPES:
-            raise AssayError(f"Unknown dtype {dtype!r}. {near_matches(dtype, _DTYPES)}")
+        if dtype not in DTYPES:
+            raise AssayError(f"Unknown dtype {dtype!r}. {near_matches(dtype, DTYPES)}")
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
-        self.dtype: Dtype = dtype
+        self.dtype: Dtype = self.weights if dtype == "float32" else dtype
         self.revision = revision
         self.cost = Cost()
         self.borrowed = Cost()
@@ -78,7 +82,13 @@ class Classifier:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, device: Device = "auto", dtype: Dtype = "float32", revision: str | None = None
+        cls,
+        path: str | Path,
+        device: Device = "auto",
+        dtype: Dtype = "float32",
+        revision: str | None = None,
+        weights: Dtype = "float32",
+        device_map: DeviceMap | None = None,
     ) -> Classifier:
         """Load a sequence classification model from a local folder or the Hugging Face hub.
 
@@ -89,32 +99,49 @@ class Classifier:
             device: where it runs; `auto` takes CUDA, then MPS, then the CPU.
             dtype: the precision of the arithmetic (see the constructor).
             revision: a branch, tag or commit on the hub; the commit it stands for is recorded.
+            weights: the precision of the weights; half of it takes half of the memory, and rounds each weight.
+            device_map: how a model that is too large for one device is spread over several, the CPU and the disk
+                (accelerate): `auto`, or a device for each module by its name. It takes the place of `device`.
 
         Raises:
             AssayError: no such folder, not a classifier, no fast tokenizer, or a device that is not there.
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        chosen = find_device(device)
+        check_placing(device, weights, device_map)
         config = load_config(path, revision)
         with loading(path, "a classifier"):
             tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                str(path), revision=revision, dtype=torch.float32, output_loading_info=True
-            )
+            model, info = load_network(AutoModelForSequenceClassification, path, revision, device, weights, device_map)
         if info["missing_keys"]:
             raise AssayError(
                 f"{str(path)!r} is not a classifier: its weights lack {', '.join(sorted(info['missing_keys'])[:3])}. "
                 "Fine-tune it first, for example with `assay train`."
             )
         commit = getattr(config, "_commit_hash", None)
-        return cls(model.to(chosen).eval(), tokenizer, Path(path).name or str(path), dtype, commit)
+        return cls(model, tokenizer, Path(path).name or str(path), dtype, commit)
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where the model is; of one over several devices, where it takes its inputs."""
+        if is_spread(self.model):
+            first: torch.device = self.model.get_input_embeddings().weight.device
+            if first.type != "meta":
+                return first
+            # What is fetched when it is needed is fetched to the first device that computes.
+            places = [place for place in self.model.hf_device_map.values() if place not in ("cpu", "disk")]
+            return torch.device(places[0] if places else "cpu")
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def weights(self) -> Dtype:
+        """The precision of the weights."""
+        kinds = {kind: name for name, kind in DTYPES.items()}
+        found = [kinds[weight.dtype] for weight in self.model.parameters() if weight.dtype in kinds]
+        # Some architectures keep a few weights in float32 where the others are rounded.
+        rounded: list[Any] = [name for name in found if name != "float32"]
+        return rounded[0] if rounded else "float32"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -227,7 +254,8 @@ class Classifier:
     def embeddings(self, batch: Batch) -> Tensor:
         """The word embeddings of a batch, [batch, tokens, width], before positions and segments are added."""
         embedded: Tensor = self.model.get_input_embeddings()(batch.input_ids)
-        return embedded.detach()
+        # Points between embeddings cannot be told apart in half precision.
+        return embedded.detach().float()
 
     def output(self, batch: Batch, target: Tensor, embeddings: Tensor | None = None) -> Tensor:
         """The target's output for each row, [batch], with a gradient.
@@ -247,7 +275,8 @@ class Classifier:
             logits = self._forward_by_length(self.embeddings(batch) if embeddings is None else embeddings, inputs)
         else:
             logits = self._forward(batch.input_ids if embeddings is None else None, embeddings, inputs, None)
-        outputs = transform(logits.float(), batch.output)
+        # The last of several devices gives the logits.
+        outputs = transform(logits.float().to(target.device), batch.output)
         chosen = outputs.gather(1, target.repeat(copies)[:, None])
         if batch.foil is not None:
             chosen = chosen - outputs.gather(1, batch.foil.repeat(copies)[:, None])
@@ -367,7 +396,7 @@ class Classifier:
     def _autocast(self, dtype: Dtype) -> AbstractContextManager[Any]:
         if dtype == "float32":
             return nullcontext()
-        return torch.autocast(self.device.type, _DTYPES[dtype])
+        return torch.autocast(self.device.type, DTYPES[dtype])
 
     def _forward(
         self, ids: Tensor | None, embeddings: Tensor | None, inputs: dict[str, Tensor], dtype: Dtype | None
@@ -422,7 +451,8 @@ def fingerprint(model: Any) -> str:
     digest = hashlib.sha256()
     state = model.state_dict()
     for key in sorted(state):
-        tensor = state[key].detach().cpu().contiguous()
+        tensor = state[key] if state[key].device.type != "meta" else weights_in_memory(model, key)
+        tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

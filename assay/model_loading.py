@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from assay.errors import AssayError, near_matches
+from assay.errors import AssayError, near_matches, unknown_name
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DeviceMap = str | Mapping[str, int | str]
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def find_device(device: str) -> str:
@@ -31,7 +41,87 @@ def find_device(device: str) -> str:
         raise AssayError(f"Unknown device {device!r}. {near_matches(device, [*here, 'auto'])}")
     if not here[kind]:
         raise AssayError(f"This machine has no {kind.upper()} device that torch can use. Set model.device=cpu or auto.")
+    number = device.partition(":")[2]
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if number and not (number.isdecimal() and int(number) < count):
+        raise AssayError(f"This machine has no device {device!r}: its {kind.upper()} devices are 0 to {count - 1}.")
     return device
+
+
+def check_placing(device: str, weights: str, device_map: DeviceMap | None) -> None:
+    """See that the weights can be had in a precision and put where they are to be, before anything is loaded.
+
+    Args:
+        device: the one device, where there is no map.
+        weights: the precision of the weights.
+        device_map: how the weights are spread over devices: `auto` and its kin as in accelerate, or a device for each
+            module by its name; None for one device.
+
+    Raises:
+        AssayError: an unknown precision, device or kind of map, or a device beside a map.
+    """
+    if weights not in DTYPES:
+        raise unknown_name("model.weights", str(weights), DTYPES)
+    if device_map is None:
+        find_device(device)
+        return
+    if device != "auto":
+        raise AssayError(f"model.device_map says where the weights go, and so does model.device={device}. Set one.")
+    if isinstance(device_map, str):
+        if device_map not in _DEVICE_MAPS:
+            raise unknown_name("model.device_map", device_map, _DEVICE_MAPS)
+        return
+    if not isinstance(device_map, Mapping) or not device_map:
+        raise AssayError(
+            f"model.device_map is {' or '.join(_DEVICE_MAPS)}, or a device for each module, for example "
+            f"'model.device_map={{bert: 0, classifier: cpu}}'; it is {device_map!r}."
+        )
+    for place in device_map.values():
+        if place != "disk":
+            find_device(f"cuda:{place}" if isinstance(place, int) else str(place))
+
+
+def load_network(
+    kind: Any, path: str | Path, revision: str | None, device: str, weights: str, device_map: DeviceMap | None
+) -> tuple[Any, Mapping[str, Any]]:
+    """A network in eval mode with its weights where they are to be, and what transformers says of the loading.
+
+    Weights go from the file to their place one by one, so that loading needs hardly more memory than the weights.
+
+    Args:
+        kind: a class of transformers that loads models, such as `AutoModelForCausalLM`.
+        path: a local folder or a hub id.
+        revision: a branch, tag or commit on the hub.
+        device: see `check_placing`, as the other two.
+        weights: the precision of the weights.
+        device_map: how they are spread over devices.
+    """
+    how: dict[str, Any] = {"revision": revision, "dtype": DTYPES[weights], "output_loading_info": True}
+    if device_map is None:
+        network, info = kind.from_pretrained(str(path), **how)
+        return network.to(find_device(device)).eval(), info
+    spread = device_map if isinstance(device_map, str) else dict(device_map)
+    network, info = kind.from_pretrained(str(path), device_map=spread, **how)
+    return network.eval(), info
+
+
+def is_spread(network: Any) -> bool:
+    """Whether a network's weights are on several devices, or some of them on none until they are needed."""
+    return bool(getattr(network, "hf_device_map", None))
+
+
+def weights_in_memory(network: Any, name: str) -> Any:
+    """A tensor of a network's `state_dict`, on the CPU, wherever the network keeps it.
+
+    Args:
+        network: the network.
+        name: its name.
+    """
+    from accelerate.utils import align_module_device
+
+    module, _, own = name.rpartition(".")
+    with align_module_device(network.get_submodule(module), "cpu"):
+        return getattr(network.get_submodule(module), own).detach().cpu()
 
 
 def load_config(path: str | Path, revision: str | None = None) -> Any:

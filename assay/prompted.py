@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from assay.classifier import Classifier, Device, Dtype
+from assay.classifier import Classifier, Device
 from assay.encoding import Encoding, FeatureUnit, Place, Row, check_encodable, find_features, settings_kept
 from assay.errors import AssayError
 from assay.example import Example
-from assay.model_loading import find_device, load_causal_config, loading
+from assay.model_loading import DeviceMap, Dtype, check_placing, load_causal_config, load_network, loading
 
 SLOTS = {1: ("{text}",), 2: ("{first}", "{second}")}
 _SLOT = re.compile("|".join(re.escape(slot) for slots in SLOTS.values() for slot in slots))
@@ -54,7 +54,7 @@ class PromptedClassifier(Classifier):
         """Wrap a causal language model and its tokenizer.
 
         Args:
-            model: a transformers causal language model, on the device where it is to run, in float32.
+            model: a transformers causal language model, where it is to run.
             tokenizer: its fast tokenizer.
             template: the prompt, with the slot `{text}`, or `{first}` and `{second}` for the two texts of a pair. It
                 ends where the label word begins.
@@ -86,6 +86,8 @@ class PromptedClassifier(Classifier):
         device: Device = "auto",
         dtype: Dtype = "float32",
         revision: str | None = None,
+        weights: Dtype = "float32",
+        device_map: DeviceMap | None = None,
     ) -> PromptedClassifier:
         """Load a causal language model from a local folder or the Hugging Face hub; remote code is never run.
 
@@ -96,21 +98,23 @@ class PromptedClassifier(Classifier):
             device: where it runs; `auto` takes CUDA, then MPS, then the CPU.
             dtype: the precision of the arithmetic.
             revision: a branch, tag or commit on the hub; the commit it stands for is recorded.
+            weights: the precision of the weights.
+            device_map: how the model is spread over devices (`Classifier.from_pretrained` says more).
 
         Raises:
             AssayError: no such folder, not a causal language model, no fast tokenizer, or what the constructor raises.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        chosen = find_device(device)
+        check_placing(device, weights, device_map)
         parse_template(template)
         config = load_causal_config(path, revision)
         with loading(path, "a causal language model"):
             tokenizer = AutoTokenizer.from_pretrained(str(path), revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(str(path), revision=revision, dtype=torch.float32)
+            model, _ = load_network(AutoModelForCausalLM, path, revision, device, weights, device_map)
         commit = getattr(config, "_commit_hash", None)
         name = Path(path).name or str(path)
-        return cls(model.to(chosen).eval(), tokenizer, template, label_words, name, dtype, commit)
+        return cls(model, tokenizer, template, label_words, name, dtype, commit)
 
     @cached_property
     def fingerprint(self) -> str:

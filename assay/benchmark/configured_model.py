@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from assay.classifier import Classifier
@@ -14,16 +14,37 @@ from assay.prompted import PromptedClassifier, parse_template
 
 KINDS = ("classifier", "prompted")
 
+# The last model that was loaded, by what describes it.
+_kept: dict[str, Classifier] = {}
+
 
 def load_model(content: Mapping[str, Any]) -> Classifier:
-    """The classifier that a configuration describes; jobs of a sweep often share one, so the last is kept."""
-    return _classifier(json.dumps(content))
+    """The classifier that a configuration describes; jobs of a sweep often share one, so the last is kept.
+
+    It is let go before another is loaded, so that there are never two of them in memory.
+    """
+    key = json.dumps(content)
+    if key not in _kept:
+        free_model()
+        _kept[key] = _classifier(content)
+    return _kept[key]
 
 
-@lru_cache(maxsize=1)
-def _classifier(content: str) -> Classifier:
-    model = json.loads(content)
+def free_model() -> None:
+    """Let go of the model that is kept, and of its memory on the device."""
+    if not _kept:
+        return
+    import torch
+
+    _kept.clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _classifier(model: Mapping[str, Any]) -> Classifier:
     how = {name: model[name] for name in ("device", "dtype", "revision")}
+    how |= {name: model[name] for name in ("weights", "device_map") if name in model}
     if model["kind"] == "prompted":
         return PromptedClassifier.load(model["path"], model["template"], model["label_words"], **how)
     return Classifier.from_pretrained(model["path"], **how)
@@ -49,3 +70,8 @@ def class_names(model: Mapping[str, Any]) -> list[str]:
         raise AssayError(f"model.{given[0]} is only for model.kind=prompted; this model is a classifier.")
     id2label = load_config(model["path"], model["revision"]).id2label
     return [str(id2label[index]) for index in sorted(id2label)]
+
+
+def load_again(content: Mapping[str, Any]) -> Classifier:
+    """The same model once more beside the one that is kept, on the CPU, to read what its weights were."""
+    return _classifier({**content, "device": "cpu", "device_map": None})

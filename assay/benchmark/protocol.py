@@ -47,6 +47,8 @@ def make_protocol(
     """
     tokens = [perturbation.hidden_token(model) for perturbation in built.values()]
     kinds = dict.fromkeys(token[0] for token in tokens if token is not None)
+    # Named only where it is not what it always was, so that the keys of older results stay.
+    rounded = {} if model.weights == "float32" else {"weights": model.weights}
     return {
         "version": PROTOCOL_VERSION,
         "preset": preset,
@@ -64,6 +66,7 @@ def make_protocol(
             "revision": model.revision,
             "fingerprint": model.fingerprint,
             "dtype": model.dtype,
+            **rounded,
             "labels": list(model.labels),
             "max_length": model.max_length,
             "prompt": model.prompt,

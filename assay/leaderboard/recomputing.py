@@ -350,8 +350,9 @@ def _model(cell: SubmittedCell, here: Here) -> Classifier:
             f"The model {clean(name)!r} was in a folder of the submitter's. Say where it is here: model.path=FOLDER, "
             "the model's own or one that holds several by their names."
         )
-    dtype = cell.protocol["model"]["dtype"]
-    return load_model({**choice.model_dump(), "path": path, "device": here.device, "dtype": dtype})
+    told = cell.protocol["model"]
+    precision = {"dtype": told["dtype"], "weights": told.get("weights", "float32")}
+    return load_model({**choice.model_dump(), "path": path, "device": here.device, **precision})
 
 
 def _subject(cell: SubmittedCell) -> tuple[Any, ...]:

@@ -116,6 +116,7 @@ class _Model(_Strict):
     revision: Line | None
     fingerprint: Sha256
     dtype: Literal["float32", "bfloat16", "float16"]
+    weights: Literal["bfloat16", "float16"] | None = None  # told only where they are rounded
     labels: Names
     max_length: Count
     prompt: JsonValue
@@ -181,6 +182,7 @@ class CellContent(_Strict):
     command: Text
     counts: _Counts
     cost: _Cost
+    work: dict[Line, float] | None = None
 
 
 class ModelChoice(_Strict):
@@ -191,6 +193,7 @@ class ModelChoice(_Strict):
     revision: Line | None
     device: Line
     dtype: Literal["float32", "bfloat16", "float16"]
+    weights: Literal["float32", "bfloat16", "float16"] = "float32"
     template: Text | None
     label_words: dict[Line, Text] | None
 
@@ -364,7 +367,8 @@ def _copy(cell: Cell, out: Path) -> Path:
         if name not in ("config.json", "checksums.json"):
             shutil.copyfile(cell.path / name, target / name)
     config = json.loads((cell.path / "config.json").read_text("utf-8"))
-    model = config["model"]
+    # How a model was spread over devices is a matter of the machine.
+    model = {name: value for name, value in config["model"].items() if name != "device_map"}
     write_json(
         target / "config.json",
         {
