@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -16,9 +18,48 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 SECONDS_BETWEEN_LINES = 15.0
 
 
+@dataclass
+class _Voice:
+    """How this process speaks.
+
+    Attributes:
+        name: of the worker, which begins every line; empty where there is a single one.
+        pause: how much longer than a single worker it keeps quiet between lines, so that all together say no more.
+        mute: whether nothing is said at all.
+    """
+
+    name: str = ""
+    pause: int = 1
+    mute: bool = False
+
+
+_voice = _Voice()
+
+
+@contextmanager
+def speaking_as(worker: int, workers: int) -> Iterator[None]:
+    """Begin every line with the worker's number, and draw no bar; of what all would say, only the first speaks.
+
+    The others are quiet until `speak_up`.
+    """
+    global _voice
+    before = _voice
+    _voice = _Voice(f"worker {worker}: ", workers, mute=worker > 0)
+    try:
+        yield
+    finally:
+        _voice = before
+
+
+def speak_up() -> None:
+    """From here on every worker says what it does."""
+    _voice.mute = False
+
+
 def say(text: str) -> None:
     """Print a line, above the bar if there is one."""
-    console.print(text, markup=False)
+    if not _voice.mute:
+        console.print(f"{_voice.name}{text}", markup=False)
 
 
 class Progress:
@@ -33,6 +74,7 @@ class Progress:
         self._rows_now: Callable[[], int] = lambda: 0
         self._started = time.monotonic()
         self._last_line = self._started
+        self._has_bar = console.is_terminal and not _voice.name
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -41,7 +83,7 @@ class Progress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self._has_bar,
             transient=True,
         )
         self._task = self._bar.add_task("explanations", total=total, rate="")
@@ -72,14 +114,19 @@ class Progress:
         self._done += count
         self._bar.update(self._task, completed=self._done)
 
+    def add(self, count: int) -> None:
+        """Have more to do than was known at the beginning."""
+        self._total += count
+        self._bar.update(self._task, total=self._total)
+
     def advance(self) -> None:
         """Count one more."""
         self._done += 1
         now = time.monotonic()
-        if console.is_terminal:
+        if self._has_bar:
             rate = f"{self._rows() / max(now - self._started, 1e-9):,.0f} rows/s"
             self._bar.update(self._task, completed=self._done, rate=rate)
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES:
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES * _voice.pause:
             self._last_line = now
             elapsed = now - self._started
             fresh = self._done - self._skipped
