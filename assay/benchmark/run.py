@@ -76,7 +76,7 @@ def run(config: DictConfig) -> list[Cell]:
     say(f"{header}: accuracy {accuracy:.3f}; {len(missing)} cells to compute{before}.")
     if overwrite == "always":
         for name in missing:
-            job.store.drop_shards(metas[name])
+            job.store.start_anew(metas[name])
     compute_shards(job, model, examples, {name: metas[name] for name in missing}, bounds)
     _judge(job, model, loaded.match, examples, {name: metas[name] for name in missing}, bounds)
     surroundings = environment(model.device)

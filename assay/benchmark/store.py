@@ -9,9 +9,12 @@
         checksums.json      SHA-256 of every other file
     <results>/.partial/<key>/<first>-<last>/    finished shards of a cell that is not finished
     <results>/.partial/<key>/metric-<name>/     what a metric that judges methods has found for it
+    <results>/.partial/<key>-<digest>/...       the same of a cell that is computed anew; the digest is the old cell's
     <results>/.damaged/     what was found damaged and set aside
 
-Results are data: JSON and Parquet, nothing that runs.
+Results are data: JSON and Parquet, nothing that runs. At a URL each of these folders is one object, a ZIP, and the
+local folder is a mirror of what was asked for. There are no locks and no times: what is whole is there, and equal parts
+of two processes may stand for each other.
 """
 
 from __future__ import annotations
@@ -21,15 +24,17 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from assay.benchmark import whole_folder
 from assay.benchmark.cell import Cell
+from assay.benchmark.mirror import Mirror
 from assay.benchmark.records import Record, Records
 from assay.benchmark.tables import TABLES, described, join_tables, write_tables
-from assay.benchmark.whole_folder import Damaged, staged, verify, write_json
+from assay.benchmark.whole_folder import Damaged, staged, unwritable, verify, write_json
 from assay.benchmark.work import Work
 from assay.errors import AssayError
 
@@ -40,31 +45,62 @@ def digest(content: Any) -> str:
 
 
 class Store:
-    """The results folder."""
+    """The results folder, or the results at a URL.
+
+    Attributes:
+        root: the local folder; of results at a URL their mirror.
+        name: what the user calls it.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        """Name the folder; nothing is written yet.
+        """Name the folder or URL; nothing is written yet.
 
         Raises:
-            AssayError: a URL; results are kept in a local folder.
+            AssayError: a URL that cannot be used.
         """
-        if "://" in str(root):
-            raise AssayError(f"results={root} is a URL; results are kept in a local folder.")
-        self.root = Path(root)
+        self.name = str(root)
+        self._mirror: Mirror | None = None
+        protocol, separator, rest = self.name.partition("://")
+        if separator and protocol not in ("file", "local"):
+            self._mirror = Mirror(self.name)
+            self.root = self._mirror.root
+        else:
+            self.root = Path(rest if separator else root)
+        # By key, of the cells that are computed anew: the state of the one that is there already.
+        self._replaced: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Make the folder and clear what killed runs left half-written.
+        """Make the folder, see that it can be written, and clear what killed runs left half-written.
 
         Raises:
             AssayError: it cannot be written.
         """
+        partial = self.root / ".partial"
         try:
-            (self.root / ".partial").mkdir(parents=True, exist_ok=True)
-            with staged(self.root / ".partial"):
-                pass
+            partial.mkdir(parents=True, exist_ok=True)
+            with staged(partial) as probe:
+                # A full disk may still have room for the name of a folder.
+                (probe / "probe").write_bytes(bytes(4096))
         except OSError as error:
-            raise AssayError(f"The results folder {str(self.root)!r} cannot be written: {error.strerror}.") from error
-        whole_folder.clear_dead(self.root / ".partial")
+            raise unwritable(self.root, error) from error
+        whole_folder.clear_dead(partial)
+        if self._mirror is not None:
+            self._mirror.remote.check()
+
+    def fetch(self) -> Path:
+        """The local folder with all finished cells in it; from a URL they are brought there.
+
+        Raises:
+            AssayError: the network, or an object that is damaged.
+        """
+        if self._mirror is not None:
+            try:
+                self._mirror.bring_all()
+            except Damaged as damage:
+                raise AssayError(f"{damage}. Run the same command again to recompute it.") from damage
+            except OSError as error:
+                raise unwritable(self.root, error) from error
+        return self.root
 
     def cell_path(self, meta: Mapping[str, Any]) -> Path:
         """Where a cell stands."""
@@ -79,8 +115,8 @@ class Store:
         Raises:
             AssayError: there is no such folder, or a cell.json is damaged or of a newer schema.
         """
-        if not self.root.is_dir():
-            raise AssayError(f"There is no results folder {str(self.root)!r}.")
+        if not self.fetch().is_dir():
+            raise AssayError(f"There is no results folder {self.name!r}.")
         found = []
         # Folders that begin with a dot hold work in progress, which comes and goes.
         tasks = [folder for folder in self.root.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
@@ -100,7 +136,7 @@ class Store:
         cells = self.cells()
         if not cells:
             raise AssayError(
-                f"There are no finished cells in {str(self.root)!r}. Run `assay run results={self.root}` first."
+                f"There are no finished cells in {self.name!r}. Run `assay run results={self.name}` first."
             )
         for cell in cells:
             try:
@@ -110,16 +146,28 @@ class Store:
         return cells
 
     def find(self, meta: Mapping[str, Any]) -> Cell | None:
-        """The finished cell of this protocol and explainer.
+        """The finished cell of this protocol and explainer; what is left of its parts is dropped.
 
         Raises:
             Damaged: it is there, but not what was written.
         """
         path = self.cell_path(meta)
-        if not path.exists():
+        if not self._intact(path):
             return None
-        verify(path)
+        self._drop_stale(meta)
         return Cell.read(path)
+
+    def start_anew(self, meta: Mapping[str, Any]) -> None:
+        """Have a cell computed from its beginning although it is there; it stays until the new one is whole."""
+        state = self._state(meta)
+        if state is not None:
+            self._replaced[str(meta["key"])] = state
+        self.drop_shards(meta)
+
+    def finished_meanwhile(self, meta: Mapping[str, Any]) -> bool:
+        """Whether another process has finished a cell since it was missing here, or was started anew."""
+        state = self._state(meta)
+        return state is not None and state != self._replaced.get(str(meta["key"]))
 
     def finish(
         self,
@@ -131,36 +179,42 @@ class Store:
     ) -> Cell:
         """Make a cell of its parts, in place of an older one if there is one, and drop them.
 
+        Where another process has finished the cell first, that one is the cell.
+
         Args:
             meta: the content of cell.json; `counts`, `cost` and `work` are added from the parts.
             config: the resolved configuration.
             environment: versions and machine.
             bounds: the first example of each shard and the one after its last.
             judged_by: the metrics whose judgement of the method has been kept.
+
+        Raises:
+            AssayError: a part is damaged; it is set aside. Or there is no room for the cell.
         """
         path = self.cell_path(meta)
         parts = [self.shard_path(meta, *pair) for pair in bounds]
         parts += [self.judgement_path(meta, metric) for metric in judged_by]
         try:
-            with self._whole(path) as temporary:
+            for part in parts:
+                self._check_part(part)
+            with self._whole(path, replace=str(meta["key"]) in self._replaced) as temporary:
                 for name in TABLES:
                     join_tables([part / f"{name}.parquet" for part in parts], temporary, name)
                 meta = {**meta, **described(temporary), "work": _work(parts)}
                 for name, content in (("cell", meta), ("config", config), ("environment", environment)):
                     write_json(temporary / f"{name}.json", content)
         except FileNotFoundError:
-            # Another process that computed the same cell has finished it and dropped the shards.
-            other = self.find(meta)
-            if other is None:
+            if not self.finished_meanwhile(meta):
                 raise
-            return other
         self.drop_shards(meta)
-        return Cell(path, meta)
+        self._replaced.pop(str(meta["key"]), None)
+        return Cell.read(path)
 
     def write(
         self, meta: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any], records: Records
     ) -> Cell:
         """Write a finished cell in one go."""
+        self.start_anew(meta)
         self.write_shard(meta, 0, len(records.examples), records)
         return self.finish(meta, config, environment, [(0, len(records.examples))])
 
@@ -168,13 +222,13 @@ class Store:
         self, meta: Mapping[str, Any], first: int, last: int, records: Records, work: Work | None = None
     ) -> None:
         """Keep the records of the examples from `first` up to but not including `last`, and what they took."""
-        with self._whole(self.shard_path(meta, first, last)) as temporary:
+        with self._part(meta, self.shard_path(meta, first, last)) as temporary:
             write_tables(temporary, records)
             write_json(temporary / "work.json", vars(work or Work()))
 
     def write_judgement(self, meta: Mapping[str, Any], metric: str, records: Records) -> None:
         """Keep what a metric that judges methods has found for all examples of a cell."""
-        with self._whole(self.judgement_path(meta, metric)) as temporary:
+        with self._part(meta, self.judgement_path(meta, metric)) as temporary:
             write_tables(temporary, records)
 
     def has_part(self, path: Path) -> bool:
@@ -183,28 +237,36 @@ class Store:
         Raises:
             Damaged: it is there, but not what was written.
         """
-        if not path.exists():
-            return False
-        verify(path)
-        return True
+        return self._intact(path)
 
     def read_shards(self, meta: Mapping[str, Any], bounds: Sequence[tuple[int, int]], name: str) -> list[Record]:
-        """The rows of one table of a cell that is not finished yet."""
+        """The rows of one table of a cell that is not finished yet.
+
+        Raises:
+            FileNotFoundError: one of the shards is not there; another process may have finished the cell.
+        """
         import pyarrow.parquet as pq
 
-        paths = [self.shard_path(meta, *pair) / f"{name}.parquet" for pair in bounds]
-        return [row for path in paths for row in pq.read_table(path).to_pylist()]
+        rows: list[Record] = []
+        for path in (self.shard_path(meta, *pair) for pair in bounds):
+            self._check_part(path)
+            rows += pq.ParquetFile(path / f"{name}.parquet").read().to_pylist()
+        return rows
 
     def drop_shards(self, meta: Mapping[str, Any]) -> None:
         """Forget the finished shards of a cell."""
-        shutil.rmtree(self._partial(meta), ignore_errors=True)
+        self._drop(self._partial(meta))
 
-    def set_aside(self, path: Path) -> Path:
+    def set_aside(self, path: Path) -> str:
         """Move a damaged folder out of the way; where to."""
+        if self._mirror is not None:
+            return self._mirror.set_aside(path)
         target = self.root / ".damaged" / f"{path.name}-{uuid.uuid4().hex[:8]}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(target)
-        return target
+        # Another process may have found the same.
+        with suppress(FileNotFoundError):
+            path.rename(target)
+        return str(target)
 
     def shard_path(self, meta: Mapping[str, Any], first: int, last: int) -> Path:
         """Where a shard stands."""
@@ -215,15 +277,105 @@ class Store:
         return self._partial(meta) / f"metric-{slug(metric)}"
 
     def _partial(self, meta: Mapping[str, Any]) -> Path:
-        return self.root / ".partial" / str(meta["key"])
+        key = str(meta["key"])
+        # What replaces a cell is kept apart, so that what is left of a cell that was missing can be told from it.
+        name = f"{key}-{self._replaced[key]}" if key in self._replaced else key
+        return self.root / ".partial" / name
+
+    def _state(self, meta: Mapping[str, Any]) -> str | None:
+        """A digest of the finished cell that is there now; None where there is none."""
+        path = self.cell_path(meta)
+        try:
+            if self._mirror is not None and not self._mirror.bring(path, ask=True):
+                return None
+            return hashlib.sha256((path / "checksums.json").read_bytes()).hexdigest()[:8]
+        except (OSError, Damaged):
+            return None
+
+    def _intact(self, path: Path) -> bool:
+        """Whether a folder is there; one that is damaged raises `Damaged`."""
+        if self._mirror is not None:
+            try:
+                return self._mirror.bring(path)
+            except OSError as error:
+                raise unwritable(self.root, error) from error
+        if not path.exists():
+            return False
+        try:
+            verify(path)
+        except Damaged:
+            # Another process may have dropped or replaced it in this moment.
+            if path.exists():
+                raise
+            return False
+        return True
+
+    def _check_part(self, part: Path) -> None:
+        try:
+            if not self._intact(part):
+                raise FileNotFoundError(f"{part} is not there")
+        except Damaged as damage:
+            aside = self.set_aside(part)
+            raise AssayError(f"{damage}. Set aside as {aside}. Run the same command again to recompute it.") from damage
+
+    @cached_property
+    def _begun(self) -> dict[str, list[str]]:
+        """By key, the folders of parts that were there when this was first asked."""
+        found: dict[str, list[str]] = {}
+        if self._mirror is not None:
+            names = [name.rpartition("/")[2] for name in self._mirror.remote.folders(".partial")]
+        else:
+            names = [path.name for path in (self.root / ".partial").glob("*")]
+        for name in names:
+            found.setdefault(name.partition("-")[0], []).append(name)
+        return found
+
+    def _drop_stale(self, meta: Mapping[str, Any]) -> None:
+        """Drop what a process that was killed, or came late, has left of the parts of a finished cell."""
+        for name in self._begun.get(str(meta["key"]), ()):
+            if name != f"{meta['key']}-{self._state(meta)}":
+                self._drop(self.root / ".partial" / name)
+
+    def _drop(self, folder: Path) -> None:
+        if self._mirror is not None:
+            self._mirror.drop(folder)
+        # At once, so that nobody takes what is left of it for damaged.
+        gone = whole_folder.temporary_path(self.root / ".partial")
+        with suppress(OSError):
+            folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     @contextmanager
-    def _whole(self, path: Path) -> Iterator[Path]:
-        """A folder to write into that becomes `path` at the end, with checksums, or nothing if that is not reached."""
-        with staged(self.root / ".partial") as temporary:
+    def _part(self, meta: Mapping[str, Any], path: Path) -> Iterator[Path]:
+        """A part to write; nobody wants it any more if another process has finished the cell."""
+        with self._whole(path, replace=False) as temporary:
             yield temporary
-            whole_folder.seal(temporary)
-            whole_folder.put(temporary, path)
+        if self.finished_meanwhile(meta):
+            self.drop_shards(meta)
+
+    @contextmanager
+    def _whole(self, path: Path, replace: bool) -> Iterator[Path]:
+        """A folder to write into that becomes `path` at the end, with checksums, or nothing if that is not reached.
+
+        Args:
+            path: its place.
+            replace: also what is there undamaged; else that stays.
+
+        Raises:
+            AssayError: it cannot be written.
+        """
+        try:
+            with staged(self.root / ".partial") as temporary:
+                yield temporary
+                whole_folder.seal(temporary)
+                entry = None if self._mirror is None else self._mirror.upload(temporary, path)
+                whole_folder.put(temporary, path, replace)
+            if self._mirror is not None:
+                self._mirror.uploaded(path, entry)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise unwritable(self.root, error) from error
 
 
 def slug(name: str) -> str:

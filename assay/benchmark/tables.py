@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.benchmark.migrations import completed
 from assay.benchmark.records import Records
 from assay.conversation import Cost
 
@@ -101,9 +102,10 @@ def join_tables(shards: Sequence[Path], folder: Path, name: str) -> None:
     """One table of many, a shard at a time, so that memory does not grow with their number."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(folder / f"{name}.parquet", table_schema(name), compression="zstd") as writer:
+    schema = table_schema(name)
+    with pq.ParquetWriter(folder / f"{name}.parquet", schema, compression="zstd") as writer:
         for shard in shards:
-            writer.write_table(pq.read_table(shard, schema=table_schema(name)))
+            writer.write_table(typed(completed(pq.ParquetFile(shard).read(), schema), schema))
 
 
 def described(folder: Path) -> dict[str, Any]:

@@ -37,8 +37,14 @@ def seal(folder: Path) -> None:
     write_json(folder / "checksums.json", {file.name: checksum(file) for file in sorted(folder.iterdir())})
 
 
-def put(temporary: Path, path: Path) -> None:
-    """Move a folder to its place, where nothing may be or an older one."""
+def put(temporary: Path, path: Path, replace: bool = True) -> None:
+    """Move a folder to its place.
+
+    Args:
+        temporary: the folder.
+        path: its place, where nothing may be or an older one.
+        replace: also an older one that is undamaged; else that stays, and nobody who reads it finds it missing.
+    """
     # Another process may write the same at the same time, or drop the folder that this goes into.
     while temporary.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +55,10 @@ def put(temporary: Path, path: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            if not replace:
+                with suppress(Damaged):
+                    verify(path)
+                    return
             old = temporary_path(temporary.parent)
             with suppress(FileNotFoundError):
                 path.rename(old)

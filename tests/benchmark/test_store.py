@@ -143,7 +143,7 @@ def test_what_was_interrupted_while_it_was_written_is_never_read(store: Store) -
     store.write(meta(), {}, {}, records(value=0.25))
 
     def interrupted() -> None:
-        with store._whole(store.cell_path(meta())) as temporary:
+        with store._whole(store.cell_path(meta()), True) as temporary:
             (temporary / "cell.json").write_text("{")
             raise KeyboardInterrupt
 
@@ -186,7 +186,7 @@ def test_damage_to_any_file_is_found_and_set_aside(store: Store, file: str, harm
     with pytest.raises(Damaged, match=str(cell.path)):
         store.find(meta())
     aside = store.set_aside(cell.path)
-    assert aside.parent == store.root / ".damaged"
+    assert Path(aside).parent == store.root / ".damaged"
     assert store.find(meta()) is None
     assert store.cells() == []
     assert store.find(store.write(meta(), {}, {}, records()).meta) is not None
@@ -209,9 +209,9 @@ def test_a_damaged_shard_is_found(store: Store) -> None:
 
 def test_two_writers_of_one_cell_leave_one_whole_cell(store: Store) -> None:
     other = Store(store.root)
-    with store._whole(store.cell_path(meta())) as mine:
+    with store._whole(store.cell_path(meta()), True) as mine:
         (mine / "cell.json").write_text(json.dumps({"schema": SCHEMA_VERSION, "who": "mine"}))
-        with other._whole(other.cell_path(meta())) as theirs:
+        with other._whole(other.cell_path(meta()), True) as theirs:
             (theirs / "cell.json").write_text(json.dumps({"schema": SCHEMA_VERSION, "who": "theirs"}))
     verify(store.cell_path(meta()))
     assert Cell.read(store.cell_path(meta())).meta == {"schema": SCHEMA_VERSION, "who": "mine"}
