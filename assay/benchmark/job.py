@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, get_args
 
 from hydra.core.hydra_config import HydraConfig
@@ -21,13 +23,14 @@ from assay.benchmark.own_perturbation import build_explainer
 from assay.benchmark.progress import say
 from assay.benchmark.store import Store
 from assay.benchmark.summary import CONTROLS
+from assay.benchmark.workers import OF_WORKERS
 from assay.classifier import Classifier
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import ALL, MethodMetric, Metric
-from assay.model_loading import find_device
+from assay.model_loading import check_placing
 from assay.perturbation import Perturbation
 from assay.tasks import Source
 from assay.tasks.base import stratified
@@ -39,12 +42,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """What one job is about, built and checked.
 
     Attributes:
-        content: the resolved configuration.
+        content: the resolved configuration, with what the names of its cells hang on besides.
+        recipe: the resolved configuration as it was, from which the same job can be built again.
         store: where its cells go.
         source: of the examples.
         explainers: by name, the controls included.
@@ -52,9 +56,11 @@ class Job:
         perturbations: by name.
         settings: what else is the same for all its cells.
         backgrounds: examples of the task's train split, by how many were asked for.
+        alone: explainers that are computed apart from the others since they took a shard down with them.
     """
 
     content: dict[str, Any]
+    recipe: dict[str, Any]
     store: Store
     source: Source
     explainers: dict[str, Explainer]
@@ -62,6 +68,7 @@ class Job:
     perturbations: dict[str, Any]
     settings: Settings
     backgrounds: dict[int, Sequence[Example]] = field(default_factory=dict)
+    alone: set[str] = field(default_factory=set)
 
     @property
     def judges(self) -> dict[str, MethodMetric]:
@@ -127,28 +134,15 @@ def check(config: DictConfig) -> Job:
         if content[key] not in choices:
             raise unknown_name(key, str(content[key]), choices)
     _whole_number("shard_size", content["shard_size"])
+    _check_faults(content)
     for group, example in (("metrics", "metric=default"), ("perturbations", "perturbation=mask")):
         if not content.get(group):
             raise AssayError(f"There are no {group}. Choose some, for example with {example}.")
     chosen = dict(content.get("explainers") or {})
     controls = {name: registry.settings("explainer", name) for name in CONTROLS if name not in chosen}
     content["explainers"] = {**chosen, **controls}
-    store = Store(content["results"])
-    store.prepare()
-    source: Source = registry.instantiate(content["task"])
-    job = Job(
-        content=content,
-        store=store,
-        source=source,
-        explainers={
-            name: build_explainer(name, part, content["perturbations"]) for name, part in content["explainers"].items()
-        },
-        metrics={name: registry.instantiate(part) for name, part in content["metrics"].items()},
-        perturbations={name: registry.instantiate(part) for name, part in content["perturbations"].items()},
-        settings=Settings(
-            content["feature"], content["target"], content["output"], content["seed"], content["contrast"]
-        ),
-    )
+    job = build_job(content)
+    job.store.prepare()
     for group, built, base in (
         ("explainers", job.explainers, Explainer),
         ("metrics", job.metrics, (Metric, MethodMetric)),
@@ -163,11 +157,11 @@ def check(config: DictConfig) -> Job:
                 content[group][name]["source"] = source_digest
     if content["tokens_per_batch"] is not None:
         _whole_number("tokens_per_batch", content["tokens_per_batch"])
-    find_device(content["model"]["device"])
+    check_placing(*(content["model"][name] for name in ("device", "weights", "device_map")))
     if content["model"]["kind"] not in KINDS:
         raise unknown_name("model.kind", str(content["model"]["kind"]), KINDS)
     labels = class_names(content["model"])
-    match_labels(source.labels, labels)
+    match_labels(job.source.labels, labels)
     target = content["target"]
     if target not in ("predicted", "gold", *labels, *range(len(labels))):
         raise unknown_name("target", str(target), ["predicted", "gold", *labels])
@@ -176,6 +170,39 @@ def check(config: DictConfig) -> Job:
         raise unknown_name("contrast", str(contrast), ["runner_up", *labels])
     _check_background(job)
     return job
+
+
+def build_job(content: dict[str, Any]) -> Job:
+    """Build what a resolved configuration names; explainers that have a perturbation of their own are told in full.
+
+    Raises:
+        AssayError: a setting that somebody does not take.
+    """
+    recipe = copy.deepcopy(content)
+    store = Store(content["results"])
+    source: Source = registry.instantiate(content["task"])
+    return Job(
+        content=content,
+        recipe=recipe,
+        store=store,
+        source=source,
+        explainers={
+            name: build_explainer(name, part, content["perturbations"]) for name, part in content["explainers"].items()
+        },
+        metrics={name: registry.instantiate(part) for name, part in content["metrics"].items()},
+        perturbations={name: registry.instantiate(part) for name, part in content["perturbations"].items()},
+        settings=Settings(
+            content["feature"], content["target"], content["output"], content["seed"], content["contrast"]
+        ),
+    )
+
+
+def _check_faults(content: Mapping[str, Any]) -> None:
+    if not isinstance(content["isolate"], bool):
+        raise AssayError(f"isolate must be true or false, not {content['isolate']!r}.")
+    limit = content["time_limit"]
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < inf):
+        raise AssayError(f"time_limit must be a number of seconds above 0, or null for none, not {limit!r}.")
 
 
 def _check_background(job: Job) -> None:
@@ -217,6 +244,7 @@ def _whole_number(key: str, value: Any) -> None:
 
 
 def _command() -> str:
-    """The command that leads to this job, as far as it is known."""
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    """The command that leads to this job, as far as it is known; the same for any number of workers."""
+    given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    overrides = [override for override in given if override.lstrip("+").partition("=")[0] not in OF_WORKERS]
     return " ".join(["assay run", *(shlex.quote(override) for override in overrides)])
