@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,7 +86,7 @@ def train(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowCo
 
 @app.command()
 def score(
-    results: Annotated[Path, typer.Argument(help="The results folder of assay run.")],
+    results: Annotated[str, typer.Argument(help="The results folder of assay run, or its URL.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="Hydra overrides, such as metric=full perturbation=[mask,delete] or protocol=eraser."),
@@ -99,9 +100,7 @@ def score(
     from assay.benchmark.rescoring import rescore
     from assay.benchmark.table import terminal_table
 
-    if not results.is_dir():
-        raise AssayError(f"There is no results folder {str(results)!r}.")
-    place = str(results).replace("\\", "\\\\").replace("'", "\\'")
+    place = results.replace("\\", "\\\\").replace("'", "\\'")
     reports = launch.launch(
         "score",
         lambda config: [str(cell.path) for cell in rescore(config, load_model)],
@@ -177,7 +176,7 @@ def validate(
 
 @app.command("compare-protocols")
 def compare_protocols(
-    results: Annotated[Path, typer.Argument(help="The results folder of assay run and assay score.")],
+    results: Annotated[str, typer.Argument(help="The results folder of assay run and assay score, or its URL.")],
     out: Annotated[Path | None, typer.Option("--out", help="A CSV file for all ranks and means.")] = None,
 ) -> None:
     """Show how the ranking of explainers, and the winner, change with the definition of a metric."""
@@ -199,7 +198,7 @@ def compare_protocols(
 
 @app.command("power")
 def examples_needed(
-    pilot: Annotated[Path, typer.Option("--pilot", help="The results folder of a small assay run.")],
+    pilot: Annotated[str, typer.Option("--pilot", help="The results folder of a small assay run, or its URL.")],
     difference: Annotated[float, typer.Option(help="The smallest difference that is to be told from none.")],
     metric: Annotated[str | None, typer.Option(help="A measure; by default the mean skill.")] = None,
     perturbation: Annotated[str | None, typer.Option(help="By default each of the pilot's.")] = None,
@@ -248,7 +247,7 @@ def list_names(
 
 @export.command()
 def eraser(
-    results: Annotated[Path, typer.Argument(help="The results folder of assay run.")],
+    results: Annotated[str, typer.Argument(help="The results folder of assay run, or its URL.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
 ) -> None:
     """Write JSON lines, documents and annotations that ERASER's own scorer reads."""
@@ -261,7 +260,7 @@ def eraser(
 
 @export.command()
 def attributions(
-    results: Annotated[Path, typer.Argument(help="The results folder of assay run.")],
+    results: Annotated[str, typer.Argument(help="The results folder of assay run, or its URL.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     format: Annotated[str, typer.Option("--format", help="jsonl, csv or parquet.")] = "jsonl",
 ) -> None:
@@ -285,6 +284,12 @@ def main() -> None:
     except AssayError as error:
         # Names in it may come from data, and the terminal is not theirs to steer.
         print(f"Error: {clean_lines(error)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Not the results: whatever else was being written there, such as a sweep's own notes.
+        print(f"Error: {clean_lines(error)}. Free some space and run the same command again.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\nInterrupted. Finished shards are kept; run the same command again to go on.", file=sys.stderr)

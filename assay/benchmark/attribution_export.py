@@ -40,14 +40,14 @@ class Exported:
     left_out: str | None = None
 
 
-def export(results: Path, out: Path, format: str = "jsonl") -> list[Exported]:
+def export(results: str | Path, out: Path, format: str = "jsonl") -> list[Exported]:
     """Write the attributions of every cell, a file each, in a folder for each protocol.
 
     Left out is what has no one attribution of an example: a search, which has one for each metric, and a method that is
     drawn several times.
 
     Args:
-        results: a folder that `assay run` filled.
+        results: a folder that `assay run` filled, or its URL.
         out: a folder to write into; made if it is not there, and refused if something stands where files would go.
         format: `jsonl`, `csv` or `parquet`.
 

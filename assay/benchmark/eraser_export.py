@@ -56,7 +56,7 @@ class Exported:
     thresholds: tuple[float, ...]
 
 
-def export(results: Path, out: Path) -> list[Exported]:
+def export(results: str | Path, out: Path) -> list[Exported]:
     """Write all cells that hold comprehensiveness and sufficiency, of the same fractions, for ERASER's scorer.
 
     The scorer's `comprehensiveness_aopc` and `sufficiency_aopc` are then the cell's `comprehensiveness` and
@@ -64,7 +64,7 @@ def export(results: Path, out: Path) -> list[Exported]:
     the draws.
 
     Args:
-        results: a folder that `assay run` filled.
+        results: a folder that `assay run` filled, or its URL.
         out: a folder to write into; made if it is not there, and refused if something stands where results would go.
 
     Raises:

@@ -38,7 +38,7 @@ class Tracker(Protocol):
     def log(self, fresh: Sequence[Cell], all_cells: Sequence[Cell], config: Mapping[str, Any]) -> None:
         """Report cells that were just computed; `all_cells` are those of the same job, controls included."""
 
-    def log_leaderboard(self, out: Path, results: Path | None = None) -> None:
+    def log_leaderboard(self, out: Path, results: str | Path | None = None) -> None:
         """Report a leaderboard that was written to a folder, and the results that it was made of."""
 
 
@@ -48,7 +48,7 @@ class NoTracker:
     def log(self, fresh: Sequence[Cell], all_cells: Sequence[Cell], config: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def log_leaderboard(self, out: Path, results: Path | None = None) -> None:
+    def log_leaderboard(self, out: Path, results: str | Path | None = None) -> None:
         """Do nothing."""
 
 
@@ -145,14 +145,14 @@ class WandbTracker:
                 self._send(session, agent, about, fill, sweep=agent.sweep)
 
         if fresh or agent:
-            self._safely(Path(config["results"]), work)
+            self._safely(Store(config["results"]).root, work)
 
-    def log_leaderboard(self, out: Path, results: Path | None = None) -> None:
+    def log_leaderboard(self, out: Path, results: str | Path | None = None) -> None:
         """Log a leaderboard as a run, with the cells that it was made of; the same leaderboard again replaces it.
 
         Args:
             out: the folder that `assay leaderboard build` wrote. W&B's own files go beside it.
-            results: the folder that it was built from.
+            results: the folder or URL that it was built from.
         """
 
         def work(session: _Session) -> None:

@@ -28,7 +28,7 @@ CELLS_A_WORKER = 100
 WORKERS = 8
 
 
-def build(results: Path, out: Path, workers: int = 1) -> Path:
+def build(results: str | Path, out: Path, workers: int = 1) -> Path:
     """Write the site: an overview, a folder for each protocol, a page for each explainer, and every table as data.
 
         index.html                  the overview
@@ -49,7 +49,7 @@ def build(results: Path, out: Path, workers: int = 1) -> Path:
     other files in `out` are left alone.
 
     Args:
-        results: a folder that `assay run` filled.
+        results: a folder that `assay run` filled, or its URL.
         out: the folder to write into; made if it is not there.
         workers: processes among which protocols are shared, where there is enough to do for several. A program that
             asks for more than one must be safe to be imported, as `multiprocessing` says of its start method `spawn`.
@@ -62,8 +62,8 @@ def build(results: Path, out: Path, workers: int = 1) -> Path:
     """
     from assay.leaderboard.protocol_files import unchanged
 
-    groups, out = inventory(Path(results)), Path(out)
-    published = _published(Path(results))
+    here, out = Store(results).fetch(), Path(out)
+    groups, published = inventory(here, str(results)), _published(here)
     with staging(out) as staged:
         kept = {group.key: unchanged(out / "protocols" / group.folder, group.fingerprint) for group in groups}
         changed = [group for group in groups if kept[group.key] is None]
@@ -78,7 +78,7 @@ def build(results: Path, out: Path, workers: int = 1) -> Path:
     return out / "index.html"
 
 
-def load(results: Path) -> list[Cell]:
+def load(results: str | Path) -> list[Cell]:
     """All finished cells, each checked against its checksums.
 
     Raises:

@@ -13,7 +13,7 @@ leaderboard = typer.Typer(
     help="Publish results: a site, submissions, a repository of results.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Results = Annotated[Path, typer.Argument(help="The results folder of assay run.")]
+Results = Annotated[str, typer.Argument(help="The results folder of assay run, or its URL.")]
 
 
 @leaderboard.command()

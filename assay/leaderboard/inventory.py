@@ -59,8 +59,12 @@ class Group:
         return folder_name(self.protocol, self.key)
 
 
-def inventory(results: Path) -> list[Group]:
+def inventory(results: Path, name: str | None = None) -> list[Group]:
     """The protocols of all finished cells, in the order of task, model and key.
+
+    Args:
+        results: the folder.
+        name: what the user calls it, if otherwise.
 
     Raises:
         AssayError: there is no such folder, it has no finished cell, or what says so much of one is damaged.
@@ -73,7 +77,8 @@ def inventory(results: Path) -> list[Group]:
         protocols.setdefault(key, cell.protocol)
         cells.setdefault(key, []).append((cell.key, sums, path))
     if not cells:
-        raise AssayError(f"There are no finished cells in {str(results)!r}. Run `assay run results={results}` first.")
+        name = name or str(results)
+        raise AssayError(f"There are no finished cells in {name!r}. Run `assay run results={name}` first.")
     subjects: dict[tuple[str, str], list[str]] = {}
     for key, protocol in sorted(protocols.items()):
         subjects.setdefault((str(protocol["task"]["name"]), str(protocol["model"]["name"])), []).append(key)

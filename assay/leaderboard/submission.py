@@ -218,7 +218,7 @@ class Environment(_Strict):
 
 
 def submit(
-    results: Path,
+    results: str | Path,
     explainer: str,
     method: Mapping[str, Any],
     out: Path,
@@ -227,7 +227,7 @@ def submit(
     """Write a submission: all cells of one explainer, one for each protocol, with the controls of those protocols.
 
     Args:
-        results: a folder that `assay run` filled.
+        results: a folder that `assay run` filled, or its URL.
         explainer: its name there.
         method: the fields of `Method`.
         out: the folder to make; it must not be there, or be empty.
