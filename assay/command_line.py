@@ -57,7 +57,9 @@ def run(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConf
     from assay.benchmark.run import run as run_job
     from assay.benchmark.table import terminal_table
 
-    reports = launch.launch("run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep)
+    reports = launch.launch(
+        "run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep, spread=True
+    )
     cells = [Cell.read(Path(path)) for report in reports for path in report.cells]
     if cells:
         console.print(terminal_table(cells))
@@ -80,7 +82,7 @@ def train(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowCo
 
     from assay.training import train as train_job
 
-    reports = launch.launch("train", lambda config: [str(train_job(config))], overrides or [], sweep)
+    reports = launch.launch("train", lambda config: [str(train_job(config))], overrides or [], sweep, spread=True)
     raise typer.Exit(launch.exit_code(reports))
 
 

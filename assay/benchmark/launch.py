@@ -23,6 +23,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from assay import registry
+from assay.benchmark import launchers
+from assay.benchmark.launchers import Home, WorkerDied
+from assay.benchmark.workers import OF_WORKERS, Worker, at_work
 from assay.errors import AssayError, near_matches
 from assay.plain_text import clean_lines
 
@@ -34,15 +37,20 @@ SUITES = {"explainer": "all", "metric": "full"}
 
 @dataclass(frozen=True)
 class Report:
-    """How one job ended: the paths of its cells, or what went wrong."""
+    """How one job ended: the paths of its cells, or what went wrong, and whether that was in another process."""
 
     cells: tuple[str, ...] = ()
     error: str | None = None
     bad_input: bool = False
+    elsewhere: bool = False
 
 
 def launch(
-    config_name: str, job: Callable[[DictConfig], list[str]], arguments: Sequence[str], sweep: bool
+    config_name: str,
+    job: Callable[[DictConfig], list[str]],
+    arguments: Sequence[str],
+    sweep: bool,
+    spread: bool = False,
 ) -> list[Report]:
     """Run a job, or with `sweep` one for each combination of the values given.
 
@@ -53,21 +61,115 @@ def launch(
         job: what to do; returns the paths that it made.
         arguments: Hydra overrides, such as `task=sst2` or `task=sst2,mnli`.
         sweep: whether commas and an experiment's own parameters make a sweep.
+        spread: whether jobs may run in other processes, so that what they return is all that comes back; with
+            `workers=N` each of them runs N times, and its workers share the work.
 
     Raises:
-        AssayError: an override that cannot be understood, or a combination that cannot be composed.
+        AssayError: an override that cannot be understood, a combination that cannot be composed, or a launcher that
+            lacks something.
     """
     with _composer(config_name, arguments) as (hydra, overrides):
         # An experiment may ask for a sweep on its own.
-        mode = hydra.get_mode(config_name, list(overrides))
-        if sweep or mode == RunMode.MULTIRUN:
-            # The jobs of one command belong together, also when it is given again to resume.
-            name = hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
-            guarded = _guarded(job, sweep_name=name)
-            batches = hydra.multirun(config_name, guarded, list(overrides), with_log_configuration=False)
-            return [returned.return_value for batch in batches for returned in batch]
-        returned = hydra.run(config_name, _guarded(job), list(overrides), with_log_configuration=False)
-        return [returned.return_value]
+        sweep = sweep or hydra.get_mode(config_name, list(overrides)) == RunMode.MULTIRUN
+        # The jobs of one command belong together, also when it is given again to resume.
+        named = "\n".join(sorted(override for override in overrides if not _says_who_computes(override)))
+        guarded = _Guarded(job, hashlib.sha256(named.encode()).hexdigest()[:8] if sweep else None, Home.here())
+        if not spread:
+            here = ["hydra/launcher=basic"] if sweep else []
+            return _launched(hydra, config_name, guarded, [*overrides, *here], sweep)
+        config = _compose(config_name, [_first_value(override) for override in parse(overrides)])
+        workers = _workers(config, overrides)
+        added = launchers.prepare(config, workers)
+        several = workers > 1 or launchers.chosen(config) != launchers.SERIAL
+        if several and not sweep and any(override.is_sweep_override() for override in parse(overrides)):
+            raise AssayError("Several values for one setting make a sweep: give -m.")
+        if workers > 1:
+            added.append(f"worker={','.join(str(number) for number in range(workers))}")
+        try:
+            reports = _launched(hydra, config_name, guarded, [*overrides, *added], sweep or several)
+        except WorkerDied as death:
+            text = f"{death} {launchers.spelled(config_name, arguments, sweep)}"
+            print(f"Error: {clean_lines(text)}", file=sys.stderr, flush=True)
+            return [Report(error=text)]
+        return [_together(reports[first : first + workers]) for first in range(0, len(reports), workers)]
+
+
+def _launched(
+    hydra: Hydra, config_name: str, job: Callable[[DictConfig], Report], overrides: list[str], several: bool
+) -> list[Report]:
+    if several:
+        return launchers.multirun(hydra, config_name, job, overrides)
+    report: Report = hydra.run(config_name, job, overrides, with_log_configuration=False).return_value
+    return [report]
+
+
+def _says_who_computes(override: str) -> bool:
+    key = override.lstrip("+~").partition("=")[0]
+    return key in (*OF_WORKERS, "hydra/launcher") or key.startswith("hydra.launcher.")
+
+
+def _workers(config: DictConfig, overrides: Sequence[str]) -> int:
+    """How many times each job is launched.
+
+    Raises:
+        AssayError: not a number, or the sweep is not Hydra's own, so that its jobs are not known beforehand.
+    """
+    if any(one.is_sweep_override() and one.key_or_group in OF_WORKERS for one in parse(overrides)):
+        raise AssayError("workers is a single number, and so is worker: all jobs of a command have as many.")
+    worker = Worker.of(config)
+    if config.get("worker") is not None:
+        # Another scheduler has started this process as one of them.
+        return 1
+    count: int = config.get("workers", worker.count)
+    if count > 1 and str(config.hydra.runtime.choices["hydra/sweeper"]) != "basic":
+        raise AssayError(f"workers={count} needs Hydra's basic sweeper; another one decides on jobs as it goes.")
+    return count
+
+
+def _together(reports: Sequence[Report]) -> Report:
+    """How a job ended that several workers have shared: well, if one of them has seen its end."""
+    failed = [report for report in reports if report.error]
+    if len(failed) == len(reports):
+        first = next((report for report in failed if not report.bad_input), failed[0])
+        if first.elsewhere:
+            print(f"Error: {clean_lines(str(first.error))}", file=sys.stderr, flush=True)
+        return first
+    for report in failed:
+        print(f"A worker failed, and the others did its share: {clean_lines(str(report.error))}", file=sys.stderr)
+    return Report(cells=tuple(dict.fromkeys(cell for report in reports for cell in report.cells)))
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A job whose failure is its report, here or in another process.
+
+    Attributes:
+        job: what to do.
+        sweep_name: what a sweep is told as its name, unless the user gave it one.
+        home: where the command was given.
+    """
+
+    job: Callable[[DictConfig], list[str]]
+    sweep_name: str | None
+    home: Home
+
+    def __call__(self, config: DictConfig) -> Report:
+        """Do the job."""
+        if "sweep" in config and config.sweep is None:
+            config.sweep = self.sweep_name
+        elsewhere = self.home.left
+        try:
+            if elsewhere:
+                self.home.enter()
+            with at_work(Worker.of(config), self.home.threads):
+                return Report(cells=tuple(self.job(config)))
+        except AssayError as error:
+            if not elsewhere:
+                print(f"Error: {clean_lines(error)}", file=sys.stderr, flush=True)
+            return Report(error=str(error), bad_input=True, elsewhere=elsewhere)
+        except Exception as error:
+            traceback.print_exc()
+            return Report(error=f"{type(error).__name__}: {error}", elsewhere=elsewhere)
 
 
 def suite_is_chosen(group: str) -> bool:
@@ -105,26 +207,9 @@ def _composer(config_name: str, arguments: Sequence[str]) -> Iterator[tuple[Hydr
     with initialize_config_module("assay.conf", job_name="assay", version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
+        launchers.use_own_presets()
         _check(config_name, overrides)
         yield hydra, overrides
-
-
-def _guarded(job: Callable[[DictConfig], list[str]], sweep_name: str | None = None) -> Callable[[DictConfig], Report]:
-    """A job whose failure is its report; in a sweep it is told the sweep's name, unless the user gave one."""
-
-    def guarded(config: DictConfig) -> Report:
-        if "sweep" in config and config.sweep is None:
-            config.sweep = sweep_name
-        try:
-            return Report(cells=tuple(job(config)))
-        except AssayError as error:
-            print(f"Error: {clean_lines(error)}", file=sys.stderr, flush=True)
-            return Report(error=str(error), bad_input=True)
-        except Exception as error:
-            traceback.print_exc()
-            return Report(error=f"{type(error).__name__}: {error}")
-
-    return guarded
 
 
 def _model_by_path(argument: str) -> str:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from assay.benchmark import preparation, scoring
+from assay.benchmark import preparation
 from assay.benchmark.cell import Cell
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation
-from assay.benchmark.job import Job
-from assay.benchmark.labels import LabelMatch, check_accuracy
-from assay.benchmark.loaded_job import load_job
-from assay.benchmark.method import MethodAtWork, attribution_of
-from assay.benchmark.progress import say
-from assay.benchmark.shards import compute_shards, has_part
+from assay.benchmark.judgements import judge_methods, judges_of
+from assay.benchmark.labels import check_accuracy
+from assay.benchmark.loaded_job import LoadedJob, load_job
+from assay.benchmark.progress import say, speak_up
+from assay.benchmark.records import Record
+from assay.benchmark.shards import compute_shards
 from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged
-from assay.classifier import Classifier
-from assay.example import Example
+from assay.benchmark.workers import OF_WORKERS, Worker, work_through
+from assay.errors import AssayError
 
 
 def run(config: DictConfig) -> list[Cell]:
     """Compute the cells of a job that are not finished yet, keep them, and track them.
 
     Args:
-        config: composed from `assay/conf/run.yaml`.
+        config: composed from `assay/conf/run.yaml`. Where it names one of several workers, the others compute the same
+            cells at the same time; this one comes to its end when all of them are finished, by whomever.
 
     Returns:
         All finished cells of the job, the controls included.
@@ -37,15 +39,23 @@ def run(config: DictConfig) -> list[Cell]:
     Raises:
         AssayError: something in the configuration cannot be done; nothing has been computed then.
     """
-    loaded = load_job(config)
+    started = time.monotonic()
+    worker = Worker.of(config)
+    loaded = load_job(_without_worker(config, worker))
     job, model, metas, tracker = loaded.job, loaded.model, loaded.metas, loaded.tracker
     examples, bounds, header = loaded.examples, loaded.bounds, loaded.header
+    told = {**job.content, "worker": worker.number}
     overwrite = job.content["overwrite"]
+    if overwrite == "always" and worker.count > 1:
+        raise AssayError(
+            "overwrite=always forgets what is there, which several workers would do to each other. "
+            "Use workers=1 or another results folder."
+        )
     cells = {} if overwrite == "always" else _finished(job.store, metas)
-    missing = [name for name in metas if name not in cells]
+    missing = {name: meta for name, meta in metas.items() if name not in cells}
     if not missing:
         say(f"{header}: all {len(cells)} cells were finished before.")
-        tracker.log([], list(cells.values()), job.content)
+        tracker.log([], list(cells.values()), told)
         return list(cells.values())
     if overwrite == "never":
         say(f"{header}: {len(cells)} cells finished, not computed because of overwrite=never: {', '.join(missing)}.")
@@ -65,33 +75,76 @@ def run(config: DictConfig) -> list[Cell]:
         job.settings,
         job.content["tokens_per_batch"],
     )
-    accuracy = _accuracy(model, examples, job)
-    note = check_accuracy(accuracy, loaded.task.majority, loaded.match, job.content["allow_low_accuracy"])
-    if note:
-        say(f"Warning: {note}")
+    accuracy, looked_at = _check_accuracy(loaded, worker)
     found = job.source.examine(model, examples)
     if found:
         say(f"{header}: {found}.")
     before = f", {len(cells)} finished before" if cells else ""
-    say(f"{header}: accuracy {accuracy:.3f}; {len(missing)} cells to compute{before}.")
+    seen = "" if looked_at == len(examples) else f" on its own {looked_at}"
+    say(f"{header}: accuracy {accuracy:.3f}{seen}; {len(missing)} cells to compute{before}.")
     if overwrite == "always":
-        for name in missing:
-            job.store.start_anew(metas[name])
-    compute_shards(job, model, examples, {name: metas[name] for name in missing}, bounds)
-    _judge(job, model, loaded.match, examples, {name: metas[name] for name in missing}, bounds)
-    surroundings = environment(model.device)
-    for name in missing:
+        for meta in missing.values():
+            job.store.start_anew(meta)
+    speak_up()
+    patience = compute_shards(job, model, examples, missing, bounds, worker, time.monotonic() - started)
+    judge_methods(job, model, loaded.match, examples, missing, bounds, worker, patience)
+    fresh = _finish(loaded, missing, accuracy if looked_at == len(examples) else None, worker, patience)
+    cells |= fresh
+    cells |= _finished(job.store, {name: meta for name, meta in missing.items() if name not in cells})
+    finished = [cells[name] for name in metas if name in cells]
+    tracker.log(list(fresh.values()), finished, told)
+    return finished
+
+
+def _without_worker(config: DictConfig, worker: Worker) -> DictConfig:
+    """A job's configuration as it is for any number of workers, but for the device that this one takes."""
+    common = OmegaConf.masked_copy(config, [str(key) for key in config if key not in OF_WORKERS])
+    common.model.device = worker.device(common.model.device)
+    return common
+
+
+def _finish(
+    loaded: LoadedJob,
+    missing: Mapping[str, Mapping[str, Any]],
+    accuracy: float | None,
+    worker: Worker,
+    patience: float,
+) -> dict[str, Cell]:
+    """Make cells of what is there for them; those that this worker has made. The accuracy is read off if not known."""
+    job, bounds = loaded.job, loaded.bounds
+    surroundings = environment(loaded.model.device)
+    names = list(missing)
+    made: dict[str, Cell] = {}
+
+    def there(unit: int) -> bool:
+        return job.store.finished_meanwhile(missing[names[unit]])
+
+    def finish(unit: int) -> None:
+        nonlocal accuracy
+        name = names[unit]
+        try:
+            if accuracy is None:
+                accuracy = _share_right(job.store.read_shards(missing[name], bounds, "examples"))
+        except FileNotFoundError:
+            # Another worker has finished the cell and dropped its shards just now.
+            if there(unit):
+                return
+            raise
+        check_accuracy(accuracy, loaded.task.majority, loaded.match, job.content["allow_low_accuracy"])
         meta = {
-            **metas[name],
+            **missing[name],
             "accuracy": accuracy,
             "majority": loaded.task.majority,
             "command": job.content["command"],
         }
-        judges = [] if job.explainers[name].searches else list(job.judges)
-        cells[name] = job.store.finish(meta, job.content, surroundings, bounds, judges)
-    finished = [cells[name] for name in metas]
-    tracker.log([cells[name] for name in missing], finished, job.content)
-    return finished
+        made[name] = job.store.finish(meta, job.content, surroundings, bounds, judges_of(job, name))
+
+    work_through(worker, len(names), there, finish, patience)
+    for name in missing:
+        if name not in made:
+            # A shard that this worker did in vain may have come to the store after the cell.
+            job.store.start_anew(missing[name])
+    return made
 
 
 def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Cell]:
@@ -108,57 +161,38 @@ def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str,
     return cells
 
 
-def _accuracy(model: Classifier, examples: list[Example], job: Job) -> float:
+def _check_accuracy(loaded: LoadedJob, worker: Worker) -> tuple[float, int]:
+    """The model's accuracy, and on how many examples: of several workers each looks at its own shards first.
+
+    Raises:
+        AssayError: it is below that of always naming the largest class, and that is not allowed.
+    """
+    bounds, match, majority = loaded.bounds, loaded.match, loaded.task.majority
+    predicted = _predicted(loaded, worker.own(len(bounds)))
+    if _share_right(predicted) < majority or not match.by_name:
+        # What is to be refused, or told, is that of all.
+        predicted += _predicted(loaded, worker.others(len(bounds)))
+    accuracy = _share_right(predicted)
+    note = check_accuracy(accuracy, majority, match, loaded.job.content["allow_low_accuracy"])
+    if note:
+        say(f"Warning: {note}")
+    return accuracy, len(predicted)
+
+
+def _predicted(loaded: LoadedJob, shards: Iterable[int]) -> list[Record]:
+    """The label and the predicted class of each example of some shards."""
+    job = loaded.job
+    settings = replace(job.settings, target="predicted")
+    found: list[Record] = []
+    for shard in shards:
+        part = loaded.examples[slice(*loaded.bounds[shard])]
+        evaluation = Evaluation(loaded.model, part, {}, job.perturbations, settings, job.content["tokens_per_batch"])
+        for example, predicted in zip(part, evaluation.predicted, strict=True):
+            found.append({"label": example.label, "predicted": predicted})
+    return found
+
+
+def _share_right(rows: Sequence[Record]) -> float:
     """Share of examples whose predicted class is the label; NaN without labels."""
-    size = job.content["shard_size"]
-    right = []
-    for first in range(0, len(examples), size):
-        part = examples[first : first + size]
-        settings = replace(job.settings, target="predicted")
-        evaluation = Evaluation(model, part, {}, job.perturbations, settings, job.content["tokens_per_batch"])
-        right += [
-            predicted == example.label
-            for predicted, example in zip(evaluation.predicted, part, strict=True)
-            if example.label is not None
-        ]
+    right = [row["predicted"] == row["label"] for row in rows if row["label"] is not None]
     return float(np.mean(right)) if right else float("nan")
-
-
-def _judge(
-    job: Job,
-    model: Classifier,
-    match: LabelMatch,
-    examples: Sequence[Example],
-    metas: Mapping[str, Mapping[str, Any]],
-    bounds: list[tuple[int, int]],
-) -> None:
-    """Have the metrics that judge methods judge those of the unfinished cells; each judgement is kept."""
-    for name, meta in metas.items():
-        explainer = job.explainers[name]
-        missing = [metric for metric in job.judges if not has_part(job.store, job.store.judgement_path(meta, metric))]
-        if explainer.searches or not missing:
-            continue
-        found = job.store.read_shards(meta, bounds, "examples")
-        first_draws = {row["example"]: row for row in reversed(job.store.read_shards(meta, bounds, "attributions"))}
-        method = MethodAtWork(
-            name,
-            explainer,
-            model,
-            examples,
-            [row["target"] for row in found],
-            [
-                scoring.foil(job.settings.contrast, np.array(row["logits"], np.float32), row["target"], model.labels)
-                for row in found
-            ],
-            job.perturbations,
-            job.settings,
-            lambda count: [example.relabelled(match.class_of_label) for example in job.background(count)],
-            job.content["tokens_per_batch"],
-        )
-        method.attributions = [
-            attribution_of(first_draws[row["example"]], encoding, row["target"])
-            for row, encoding in zip(found, method.encodings, strict=True)
-        ]
-        for number, metric in enumerate(missing):
-            say(f"{name}: {metric} ({number + 1} of {len(missing)} metrics that have it explain again)")
-            job.store.write_judgement(meta, metric, method.judged_by(metric, job.judges[metric]))

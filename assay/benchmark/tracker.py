@@ -124,7 +124,8 @@ class WandbTracker:
         Args:
             fresh: what to log.
             all_cells: the cells of the same job; scores are read as skill against the controls among them.
-            config: the job's resolved configuration; `results` and `sweep` are used.
+            config: the job's resolved configuration; `results` and `sweep` are used, and `worker`, if it has one: the
+                run of an agent is logged by the first of several.
         """
         agent = Agent.of(os.environ)
 
@@ -139,7 +140,7 @@ class WandbTracker:
                 about = wandb_content.about_cell(cell, group)
                 fill = partial(wandb_content.fill_cell, cell=cell, scores=own[0], skills=own[1])
                 self._send(session, agent, about, fill)
-            if agent is not None:
+            if agent is not None and not config.get("worker"):
                 about = wandb_content.about_job(all_cells, agent.run, group)
                 fill = partial(wandb_content.fill_job, cells=all_cells, scores=scores, skills=skills)
                 self._send(session, agent, about, fill, sweep=agent.sweep)

@@ -119,7 +119,9 @@ def _compared(findings: Findings, asked: Sequence[str], sweep: bool) -> tuple[Fi
 
 def _run(overrides: Sequence[str], sweep: bool) -> tuple[list[Cell], list[Report]]:
     """The cells of some jobs, each once, and how the jobs ended."""
-    reports = launch.launch("run", lambda config: [str(cell.path) for cell in run(config)], overrides, sweep)
+    reports = launch.launch(
+        "run", lambda config: [str(cell.path) for cell in run(config)], overrides, sweep, spread=True
+    )
     paths = dict.fromkeys(path for report in reports for path in report.cells)
     return [Cell.read(Path(path)) for path in paths], reports
 
