@@ -72,8 +72,9 @@ def compensating_embeddings(model: Classifier) -> str:
     """The module whose embeddings are added to the words' own, by its name: that of positions, else of segments.
 
     Raises:
-        AssayError: there is none.
+        AssayError: there is none, or the model's weights are not in float32 on one device.
     """
+    model.check_whole()
     width = model.embedding_width
     found: dict[str, str] = {
         name.rpartition(".")[2]: name

@@ -44,9 +44,11 @@ def architecture(model: Classifier) -> Architecture:
     """A classifier taken apart.
 
     Raises:
-        AssayError: an architecture that is not known here, or a variant of one that these methods cannot take apart.
+        AssayError: an architecture that is not known here, a variant of one that these methods cannot take apart, or
+            weights that are not in float32 on one device.
     """
     network = model.model
+    model.check_whole()
     kind = getattr(network.config, "model_type", None)
     if kind not in _KNOWN:
         raise AssayError(

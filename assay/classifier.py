@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from assay.model_loading import (
     quiet,
     weights_in_memory,
 )
+from assay.rows import Stack
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -149,6 +150,32 @@ class Classifier:
         return fingerprint(self.model)
 
     @property
+    def embedding_table(self) -> Tensor:
+        """The word embeddings, [vocabulary, width], in float32 and where the model takes its inputs."""
+        table: Tensor = self.model.get_input_embeddings().weight.detach()
+        if table.device.type == "meta":
+            names = (name for name, module in self.model.named_modules() if module is self.model.get_input_embeddings())
+            table = weights_in_memory(self.model, f"{next(names)}.weight").to(self.device)
+        return table.float()
+
+    def check_whole(self) -> None:
+        """See that weights can be taken out of the network and put into it, as some methods do.
+
+        Raises:
+            AssayError: they are on several devices, or in half precision.
+        """
+        if is_spread(self.model):
+            raise AssayError(
+                f"{self.name} is spread over several devices (model.device_map), and this takes weights out of the "
+                "network, which must be on one. Set model.device_map=null, or choose another method."
+            )
+        if self.weights != "float32":
+            raise AssayError(
+                f"{self.name} keeps its weights in {self.weights}, and this computes with them in float32. "
+                "Set model.weights=float32, or choose another method."
+            )
+
+    @property
     def embedding_width(self) -> int:
         """The number of elements of a word embedding."""
         return int(self.model.get_input_embeddings().weight.shape[1])
@@ -227,29 +254,38 @@ class Classifier:
 
     def answer(self, rows: Sequence[Row], dtype: Dtype | None = None) -> NDArray[np.float32]:
         """The logits of rows of one kind (`Row.kind`), [rows, classes]."""
-        _, hides_from_attention, hides_embeddings = rows[0].kind
+        return self.begin(Stack.of(rows), dtype)()
 
-        def tensor(parts: Iterable[NDArray[Any] | None]) -> Tensor:
-            return torch.from_numpy(np.stack([part for part in parts if part is not None])).to(self.device)
+    def begin(self, rows: Stack, dtype: Dtype | None = None) -> Callable[[], NDArray[np.float32]]:
+        """Give the model rows; a call of what is returned waits for their logits, [rows, classes], and reads them.
 
-        ids, inputs = tensor(row.ids for row in rows), {}
-        if rows[0].segments is not None:
-            inputs["token_type_ids"] = tensor(row.segments for row in rows)
-        if hides_from_attention:
-            inputs["attention_mask"] = tensor(row.attended for row in rows).long()
+        On CUDA this returns as soon as the work is queued, so that the host can prepare what comes next meanwhile.
+        """
+        ids, inputs = self._moved(rows.ids).long(), {}
+        if rows.segments is not None:
+            inputs["token_type_ids"] = self._moved(rows.segments).long()
+        if rows.attended is not None:
+            inputs["attention_mask"] = self._moved(rows.attended).long()
         with torch.inference_mode():
-            if not hides_from_attention and not hides_embeddings:
+            if rows.attended is None and rows.embedded is None:
                 logits = self._forward(ids, None, inputs, dtype)
             else:
                 # RoBERTa and its kin count positions over the ids that are not padding; in embeddings nothing moves.
                 embeddings = self.model.get_input_embeddings()(ids)
-                if hides_embeddings:
-                    embeddings = embeddings * tensor(row.embedded for row in rows)
-                ends_early = hides_from_attention and self._reads_last_token
+                if rows.embedded is not None:
+                    embeddings = embeddings * self._moved(rows.embedded)
+                ends_early = rows.attended is not None and self._reads_last_token
                 forward = self._forward_by_length if ends_early else partial(self._forward, None)
                 logits = forward(embeddings, inputs, dtype)
-        answers: NDArray[np.float32] = logits.float().cpu().numpy()
-        return answers
+            return _reader(logits.float())
+
+    def _moved(self, array: NDArray[Any]) -> Tensor:
+        """An array on the model's device."""
+        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        # From pinned memory the copy does not make the host wait.
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     def embeddings(self, batch: Batch) -> Tensor:
         """The word embeddings of a batch, [batch, tokens, width], before positions and segments are added."""
@@ -431,6 +467,8 @@ class Classifier:
 
     def _call(self, **inputs: Any) -> Any:
         given = {name: value for name, value in inputs.items() if value is not None}
+        if "inputs_embeds" in given:
+            given["inputs_embeds"] = given["inputs_embeds"].to(self.model.get_input_embeddings().weight.dtype)
         shape = given["input_ids" if "input_ids" in given else "inputs_embeds"].shape
         rows, tokens = shape[0], shape[0] * shape[1]
         self.cost.forward_rows += rows
@@ -456,6 +494,24 @@ def fingerprint(model: Any) -> str:
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _reader(logits: Tensor) -> Callable[[], NDArray[np.float32]]:
+    """What waits for logits and reads them; on CUDA they are on their way to the host from now on."""
+    if logits.device.type != "cuda":
+        found: NDArray[np.float32] = logits.cpu().numpy()
+        return lambda: found
+    host = torch.empty(logits.shape, dtype=torch.float32, pin_memory=True)
+    host.copy_(logits, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(logits.device))
+
+    def read() -> NDArray[np.float32]:
+        copied.synchronize()
+        answers: NDArray[np.float32] = host.numpy()
+        return answers
+
+    return read
 
 
 def transform(logits: Tensor, output: Output) -> Tensor:

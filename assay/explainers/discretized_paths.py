@@ -128,7 +128,7 @@ class DiscretizedIntegratedGradients(WhiteBoxExplainer):
         """The path of each word, from the baseline to the word, [words, steps + 2, width]."""
         import torch
 
-        matrix = model.model.get_input_embeddings().weight.detach()
+        matrix = model.embedding_table
         filler = baseline_token(model, self.baseline)
         key = (self.steps, self.strategy, self.neighbours, filler, matrix._version)
         known = _KNOWN.setdefault(model, {}).setdefault(key, {})

@@ -147,7 +147,7 @@ class IntegratedGradients(WhiteBoxExplainer):
     def _baselines(self, model: Classifier, batch: Batch, full: Tensor) -> Tensor:
         """The embeddings of the empty inputs, [batch, baselines, tokens, width]."""
         eligible = batch.eligible[:, None, :, None]
-        matrix: Tensor = model.model.get_input_embeddings().weight.detach()
+        matrix = model.embedding_table
         if self.baseline == "training":
             return text_embeddings(model, batch, self._texts, self.samples)
         if self.baseline == "noise":

@@ -122,7 +122,7 @@ class LooEmbedding(WhiteBoxExplainer):
         import torch
 
         embeddings = model.embeddings(batch)
-        matrix = model.model.get_input_embeddings().weight
+        matrix = model.embedding_table
         if self.replacement == "zero":
             fillers = torch.zeros_like(embeddings)[None]
         else:

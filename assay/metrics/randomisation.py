@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from assay.conversation import Vector, generator
 from assay.errors import near_matches
 from assay.metrics.base import Curve, Measure, Method, MethodMetric, Scores
 from assay.metrics.similarity import for_each, measured, rank_correlation, scores_of
+
+if TYPE_CHECKING:
+    from assay.classifier import Classifier
 
 Order = Literal["cascading", "independent"]
 
@@ -58,6 +61,14 @@ class ModelRandomisation(MethodMetric):
             Measure("model_randomisation", "lower", (-1.0, 1.0)),
             Measure("model_randomisation_magnitude", "lower", (-1.0, 1.0)),
         )
+
+    def check(self, model: Classifier) -> None:
+        """Find out whether the model's weights can be replaced.
+
+        Raises:
+            AssayError: they are not in float32 on one device.
+        """
+        model.check_whole()
 
     def judge(self, method: Method) -> Sequence[Scores]:
         """Explain models whose weights are random in part."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from assay.checks import above_zero, whole_number
 from assay.metrics.base import Measure, Method, MethodMetric, Scores
 from assay.metrics.similarity import for_each, relative_difference, scores_of
+
+if TYPE_CHECKING:
+    from assay.classifier import Classifier
 
 
 class SensitivityMax(MethodMetric):
@@ -40,6 +44,14 @@ class SensitivityMax(MethodMetric):
     def measures(self) -> tuple[Measure, ...]:
         """The largest relative change."""
         return (Measure("sensitivity_max", "lower", (0.0, math.inf)),)
+
+    def check(self, model: Classifier) -> None:
+        """Find out whether the model's weights can be replaced.
+
+        Raises:
+            AssayError: they are not in float32 on one device.
+        """
+        model.check_whole()
 
     def judge(self, method: Method) -> Sequence[Scores]:
         """Explain under each noise."""

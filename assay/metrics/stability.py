@@ -186,7 +186,7 @@ def _neighbour(
         token = str(model.tokenizer.convert_ids_to_tokens(int(ids[place])))
         features[feature] = replace(features[feature], text=_MARK.sub("", token))
         stayed[feature] = False
-    table = model.model.get_input_embeddings().weight.detach()
+    table = model.embedding_table
     distance = float((table[encoding.row.ids.tolist()] - table[ids.tolist()]).norm())
     if distance == 0:
         return None
@@ -195,7 +195,7 @@ def _neighbour(
 
 def _nearest_tokens(model: Classifier, encodings: Sequence[Encoding]) -> dict[int, list[int]]:
     """The tokens nearest to each token of some texts; only whole runs of letters have any, and are any."""
-    table = model.model.get_input_embeddings().weight.detach()
+    table = model.embedding_table
     words: dict[int, tuple[str, str]] = {}
     special = set(model.tokenizer.all_special_ids)
     for token, text in enumerate(model.tokenizer.convert_ids_to_tokens(range(min(len(model.tokenizer), len(table))))):
