@@ -15,11 +15,11 @@ from assay.benchmark import scoring
 from assay.benchmark.engine import Engine, Outcome
 from assay.benchmark.looking_inside import Inside
 from assay.benchmark.records import Record, Records
+from assay.benchmark.whole_inputs import whole_logits
 from assay.classifier import Classifier
 from assay.conversation import (
     Attribution,
     Case,
-    Conversation,
     Cost,
     Explanation,
     Feature,
@@ -93,6 +93,10 @@ class Evaluation:
     """Explains and judges some examples with one classifier.
 
     Add explainers or finished attributions, then `run` once.
+
+    Attributes:
+        logits: [examples, classes], of the full inputs in float32.
+        predicted: the class of the largest of them.
     """
 
     def __init__(
@@ -139,8 +143,8 @@ class Evaluation:
             raise AssayError("Two examples have the same id.")
         self._finished = finished
         self._verdicts: dict[str, list[_Verdict]] = {}
-        self._logits = self._predict()
-        self.predicted = [int(row.argmax()) for row in self._logits]
+        self.logits = self._predict()
+        self.predicted = [int(row.argmax()) for row in self.logits]
         wanted = [settings.target] * len(self.examples) if targets is None else targets
         self.targets = [self._target(index, target) for index, target in enumerate(wanted)]
         if settings.contrast is not None and settings.contrast != "runner_up":
@@ -150,7 +154,7 @@ class Evaluation:
             if foils is not None
             else [
                 scoring.foil(settings.contrast, logits, target, model.labels)
-                for logits, target in zip(self._logits, self.targets, strict=True)
+                for logits, target in zip(self.logits, self.targets, strict=True)
             ]
         )
         self._inside = Inside(
@@ -162,21 +166,7 @@ class Evaluation:
         engine = self.engine
         if self.model.dtype != "float32":
             engine = Engine(self.model, self.settings.output, self.engine.tokens_per_batch, dtype="float32")
-        logits = np.zeros((len(self.examples), len(self.model.labels)), dtype=np.float32)
-        whole = next(iter(self.perturbations.values()))
-
-        def ask(encoding: Encoding) -> Conversation[None]:
-            yield np.ones((1, encoding.n), dtype=np.bool_)
-
-        for index, encoding in enumerate(self.encodings):
-
-            def keep(outcome: Outcome, index: int = index) -> None:
-                # A text without any token, of a model without special tokens, has no answer.
-                logits[index] = np.nan if isinstance(outcome.error, Undefined) else outcome.logits[0]
-
-            engine.add(ask(encoding), encoding, whole, keep)
-        engine.run()
-        return logits
+        return whole_logits(engine, self.encodings, next(iter(self.perturbations.values())))
 
     def _target(self, index: int, target: str | int) -> int:
         if target == "predicted":
@@ -432,7 +422,7 @@ class Evaluation:
                     "positions": [feature.position for feature in encoding.features],
                     "rationale": _optional(encoding.rationale(example, self.targets[index])),
                     "highlights": _optional(encoding.highlights(example)),
-                    "logits": self._logits[index].tolist(),
+                    "logits": self.logits[index].tolist(),
                     "truncated": encoding.truncated,
                     **vars(verdict.cost),
                 }
