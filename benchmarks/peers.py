@@ -1,174 +1,402 @@
-"""How much faster Assay's explainers are than captum's and shap's own, at the same work on the same texts.
+"""How much faster Assay is than ferret, interpreto, captum, lime and shap, at the same work on the same texts.
 
-captum's methods are run as their defaults run them, one row a call; shap's partition explainer on a transformers
-pipeline, as its documentation shows it. Each peer's rows are counted where the model is called, and Assay is asked for
-the same number. *In full batches* is captum tuned by hand: as many rows a call as fit the token budget.
+Each tool runs with the same model in a process of its own, in the environment that it needs, and times itself once it
+is asked, so that start-up is nobody's speed. In every round all do the same work on the same few texts, one after the
+other, and a round is compared with itself. Rows, tokens and padding are counted where the model is called. Where both
+sides give the same scores, they are compared: the run ends with an error if they differ.
 
-Run it on one thread: OMP_NUM_THREADS=1 python benchmarks/peers.py [--quick] [--model PATH]
+First: sh benchmarks/peers/environments.sh
+Then:  python benchmarks/peers.py [--quick] [--only ferret] [--model FOLDER --task sst2] [--out FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from captum.attr import FeatureAblation, KernelShap, Lime, Saliency
-from measuring import Seconds, machine, show_times, timed
+from measuring import Seconds, machine, ratio
 
-import assay
-from assay import registry
-from assay.base_models import TinyBert
-from assay.benchmark.evaluation import Evaluation, Settings
-from assay.classifier import Classifier
-from assay.encoding import Encoding, make_batch
-from assay.example import Example
-from assay.explainers.base import Explainer
-from assay.perturbation import Mask
-
+HERE = Path(__file__).parent
 SAMPLES = 50
 ROWS_A_CALL = 64
+OURS = "assay"
+
+Request = dict[str, Any]
+Reply = dict[str, Any]
 
 
-class Peer:
-    """A text as captum and shap see it: a function from masks of words to the target's probability."""
+class Side:
+    """A tool in a process of its own."""
 
-    def __init__(self, model: Classifier, encoding: Encoding, target: int) -> None:
-        self.model, self.encoding, self.target = model, encoding, target
-        self.rows = 0
+    def __init__(self, name: str, environments: Path, model: str, threads: int) -> None:
+        own = environments / name / "bin" / "python"
+        python = str(own) if name in ("ferret", "interpreto") else sys.executable
+        if name in ("ferret", "interpreto") and not own.exists():
+            sys.exit(f"{own} is not there. Make it by: sh benchmarks/peers/environments.sh {environments}")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [python, "-W", "ignore", str(HERE / "peers" / f"{name}_side.py"), model],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"},
+        )
+        self.name = name
 
-    def __call__(self, masks: torch.Tensor) -> torch.Tensor:
-        """The target's probability for each mask, [queries]."""
-        keep = masks.detach().numpy() > 0.5
-        rows = Mask().rows(self.encoding, keep, self.model.hidden_token[1])
-        self.rows += len(rows)
-        return torch.from_numpy(self.model.answer(rows)).softmax(-1)[:, self.target]
+    def ask(self, request: Request) -> Reply:
+        """Have it do some work."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        line = ""
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._log.seek(0)
+            sys.exit(f"{self.name} failed:\n{self._log.read()[-2000:]}")
+        reply: Reply = json.loads(line)
+        return reply
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@dataclass(frozen=True)
+class Round:
+    """What everyone works on in one round.
+
+    Attributes:
+        texts: of the examples.
+        targets: the class that is explained of each.
+        scores: for each of ferret's explainers, its scores of each text's tokens; empty where nobody judges them.
+    """
+
+    texts: list[str]
+    targets: list[int]
+    scores: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Request:
+        """What every request holds."""
+        return {"texts": self.texts, "targets": self.targets}
+
+
+Ask = Callable[[Round], Request]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One piece of work that several tools do.
+
+    Attributes:
+        asks: what each competitor is asked; a name's first word is its process. Assay's own comes first.
+        agrees: compares what was found with Assay's, by the competitor's name; says how well, or raises.
+        judges: whether it is about ferret's explanations.
+    """
+
+    asks: Mapping[str, Ask]
+    agrees: Callable[[str, Any, Any], str] | None = None
+    judges: bool = False
 
 
 def main() -> None:
     arguments = parse()
-    warnings.filterwarnings("ignore")
+    contests = {name: contest for name, contest in all_contests().items() if chosen(name, arguments.only)}
+    if not contests:
+        sys.exit(f"--only {' '.join(arguments.only)} fits none of: {'; '.join(all_contests())}")
+    with tempfile.TemporaryDirectory() as folder:
+        texts = task_texts(arguments.task, arguments.rounds * arguments.texts)
+        model = arguments.model or small_bert(folder)
+        needed = {process(who) for contest in contests.values() for who in contest.asks} | {OURS}
+        needed |= {"ferret"} if any(contest.judges for contest in contests.values()) else set()
+        sides = {name: Side(name, arguments.environments, model, arguments.threads) for name in sorted(needed)}
+        header = f"{machine()}, of which {arguments.threads} used by each tool; {arguments.rounds} rounds of "
+        header += f"{arguments.texts} texts of {arguments.task}; {arguments.model or '6 layers of width 384, random'}"
+        print(header, flush=True)
+        replies: dict[str, list[dict[str, Reply]]] = {name: [] for name in contests}
+        agreements: dict[str, list[str]] = {}
+        for number in range(arguments.rounds + 1):
+            # What is imported or compiled at first use is nobody's speed: the first round is one text, and not kept.
+            first = max(0, number - 1) * arguments.texts
+            part = make_round(sides, contests, texts[first : first + (arguments.texts if number else 1)])
+            for name, contest in contests.items():
+                found = one_round(sides, contest, part, number)
+                if number == 0:
+                    continue
+                replies[name].append(found)
+                for who in list(contest.asks)[1:]:
+                    if contest.agrees is not None:
+                        said = contest.agrees(who, found[OURS]["found"], found[who]["found"])
+                        agreements.setdefault(f"{name}, {who}", []).append(said)
+            print(f"round {number} of {arguments.rounds} done, load {os.getloadavg()[0]:.1f}", flush=True)
+        for side in sides.values():
+            side.close()
+    table = as_table(replies)
+    notes = [f"- {who}: {'; '.join(said)}" for who, said in agreements.items()]
+    text = "\n".join([header, "", *table, "", *notes])
+    print("\n" + text)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "peers.md").write_text(text + "\n", "utf-8")
+        write_rounds(arguments.out / "peers.csv", replies)
+
+
+def one_round(sides: Mapping[str, Side], contest: Contest, part: Round, number: int) -> dict[str, Reply]:
+    """Everyone's reply; each round begins with another competitor."""
+    asks = list(contest.asks.items())
+    first = number % len(asks)
+    return {who: sides[process(who)].ask(ask(part)) for who, ask in asks[first:] + asks[:first]}
+
+
+def make_round(sides: Mapping[str, Side], contests: Mapping[str, Contest], texts: list[str]) -> Round:
+    """The predicted class of each text and, if someone judges them, ferret's explanations of it."""
+    said = sides[OURS].ask({"work": "predict", "feature": "token", "texts": texts})["found"]
+    part = Round(texts, said["targets"])
+    if any(contest.judges for contest in contests.values()):
+        found = sides["ferret"].ask({"work": "explain", **part.asked})["found"]
+        part.scores.update({name: [distinct(scores[1:-1]) for scores in vectors] for name, vectors in found.items()})
+    return part
+
+
+def distinct(scores: Sequence[float]) -> list[float]:
+    """The scores over the largest of them, without ties, which every tool breaks in a way of its own."""
+    array = np.array(scores)
+    ranks = np.argsort(np.argsort(array, kind="stable"))
+    return list((array / max(1e-12, np.abs(array).max()) + 1e-6 * ranks).tolist())
+
+
+def task_texts(name: str, count: int) -> list[str]:
+    import assay
+
+    return [" ".join(example.text).strip() for example in assay.load_task(name, size=count)]
+
+
+def small_bert(folder: str) -> str:
+    """A BERT of 6 layers and width 384 with random weights, the same every time."""
+    import torch
+
+    import assay
+    from assay.base_models import TinyBert
+
+    torch.manual_seed(0)
     settings = {"layers": 6, "width": 384, "heads": 12, "intermediate": 1536, "spread": 0.05}
-    texts = assay.load_task("planted_word", size=arguments.rounds * arguments.examples)
-    if arguments.model:
-        model = Classifier.from_pretrained(arguments.model, device="cpu")
-    else:
-        torch.manual_seed(0)
-        transformer, tokenizer = TinyBert(**settings).create(texts)
-        model = Classifier(transformer.eval(), tokenizer)
-    print(machine())
-    print(f"{arguments.rounds} rounds of {arguments.examples} examples, {SAMPLES} samples\n")
-    parts = [
-        list(texts[number * arguments.examples : (number + 1) * arguments.examples])
-        for number in range(arguments.rounds)
-    ]
-    for name, (ours, peers) in matches(model).items():
-        times: dict[str, list[Seconds]] = {"assay": [], **{peer: [] for peer in peers}}
-        rows = dict.fromkeys(times, 0)
-        runs = {"assay": partial(explain, model, name, ours), **peers}
-        for run in runs.values():
-            # What is imported or compiled at first use is nobody's speed.
-            run(parts[0][:1])
-        for part in parts:
-            for who, run in runs.items():
-                before = model.cost.forward_rows
-                with model.at_work():
-                    times[who].append(timed(partial(run, part)))
-                rows[who] += int(model.cost.forward_rows - before)
-        show_times(times, "assay")
-        print("rows: " + ", ".join(f"{peer} {count:,}" for peer, count in rows.items()) + "\n")
+    model, tokenizer = TinyBert(**settings).create(assay.load_task("planted_word", size=200))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
-def matches(model: Classifier) -> dict[str, tuple[Explainer, dict[str, Callable[[Sequence[Example]], None]]]]:
-    """For each of our explainers, the peers that do the same work."""
+def all_contests() -> dict[str, Contest]:
+    """Every piece of work, by what it is."""
 
-    def captum_masks(method: type[Any], **settings: Any) -> Callable[[Sequence[Example]], None]:
-        def run(examples: Sequence[Example]) -> None:
-            for example in examples:
-                encoding = model.encode(example)
-                masks = torch.ones(1, encoding.n)
-                method(Peer(model, encoding, 1)).attribute(masks, baselines=torch.zeros_like(masks), **settings)
+    def evaluate(protocol: str, **more: Any) -> Ask:
+        return lambda part: {
+            "work": "evaluate",
+            "protocol": protocol,
+            "feature": "token",
+            "scores": part.scores,
+            **part.asked,
+            **more,
+        }
 
-        return run
+    def explain(feature: str, **explainers: Request) -> Ask:
+        named = {name.replace("__", " "): settings for name, settings in explainers.items()}
+        return lambda part: {"work": "explain", "feature": feature, "explainers": named, **part.asked}
 
-    def saliency(examples: Sequence[Example]) -> None:
-        for example in examples:
-            batch = make_batch([model.encode(example)])
-            target = torch.tensor([1])
+    def theirs(work: str = "explain", **more: Any) -> Ask:
+        return lambda part: {"work": work, **part.asked, **more}
 
-            def forward(embeddings: torch.Tensor, batch: Any = batch, target: Any = target) -> torch.Tensor:
-                return model.output(batch, target, embeddings)
+    def ferrets_six(part: Round) -> Request:
+        # ferret's LIME takes as many samples as the square of a text's tokens.
+        samples = round(statistics.mean(len(text.split()) ** 2 for text in part.texts))
+        path: Request = {"steps": 50}
+        return explain(
+            "token",
+            partition_shap={"samples": 500},
+            lime={"samples": max(10, samples)},
+            gradient={},
+            gradient_x_input={},
+            integrated_gradients={**path},
+            integrated_gradients__again={**path},
+        )(part)
 
-            Saliency(forward).attribute(model.embeddings(batch).requires_grad_())
+    def interpreto(method: str, settings: Request) -> dict[str, Ask]:
+        asked = {"method": method, "settings": settings}
+        return {
+            "interpreto, as it comes": theirs(batch_size=4, **asked),
+            "interpreto, 64 rows a batch": theirs(batch_size=ROWS_A_CALL, **asked),
+        }
 
-    def partition(examples: Sequence[Example]) -> None:
-        import shap
-        from transformers import TextClassificationPipeline
-
-        pipeline = TextClassificationPipeline(model=model.model, tokenizer=model.tokenizer, top_k=None)
-        hook = model.model.register_forward_pre_hook(count, with_kwargs=True)
-        try:
-            shap.Explainer(pipeline)([" ".join(example.text) for example in examples], max_evals=500, silent=True)
-        finally:
-            hook.remove()
-
-    def count(module: Any, inputs: Any, keywords: Any) -> None:
-        model.cost.forward_rows += len(keywords["input_ids"])
-
-    def build(name: str, **settings: Any) -> Explainer:
-        built: Explainer = registry.build("explainer", name, **settings)
-        return built
+    def captum(method: str, **settings: Any) -> dict[str, Ask]:
+        full = {**settings, "perturbations_per_eval": ROWS_A_CALL}
+        return {
+            "captum, as it comes": theirs(method=method, settings=settings),
+            "captum, 64 rows a call": theirs(method=method, settings=full),
+        }
 
     return {
-        "leave_one_out": (
-            build("leave_one_out"),
+        "ferret: comprehensiveness, sufficiency and tau-LOO of six explanations": Contest(
             {
-                "captum FeatureAblation": captum_masks(FeatureAblation),
-                "the same, in full batches": captum_masks(FeatureAblation, perturbations_per_eval=ROWS_A_CALL),
+                OURS: evaluate("ferret"),
+                "assay in bfloat16": evaluate("ferret", dtype="bfloat16"),
+                "ferret": evaluate(""),
             },
+            agree,
+            judges=True,
         ),
-        "lime": (
-            build("lime", samples=SAMPLES),
+        "ferret: its six explainers": Contest({OURS: ferrets_six, "ferret": theirs()}),
+        "interpreto: insertion and deletion of six explanations": Contest(
             {
-                "captum Lime": captum_masks(Lime, n_samples=SAMPLES),
-                "the same, in full batches": captum_masks(Lime, n_samples=SAMPLES, perturbations_per_eval=ROWS_A_CALL),
+                OURS: evaluate("interpreto"),
+                "interpreto, as it comes": evaluate("", batch_size=4),
+                "interpreto, 64 rows a batch": evaluate("", batch_size=ROWS_A_CALL),
             },
+            agree,
+            judges=True,
         ),
-        "kernel_shap": (
-            build("kernel_shap", samples=SAMPLES),
+        "interpreto: occlusion": Contest({OURS: explain("token", leave_one_out={}), **interpreto("occlusion", {})}),
+        "interpreto: LIME": Contest(
             {
-                "captum KernelShap": captum_masks(KernelShap, n_samples=SAMPLES),
-                "the same, in full batches": captum_masks(
-                    KernelShap, n_samples=SAMPLES, perturbations_per_eval=ROWS_A_CALL
-                ),
-            },
+                OURS: explain("token", lime={"samples": SAMPLES}),
+                **interpreto("lime", {"n_perturbations": SAMPLES}),
+            }
         ),
-        "partition_shap": (build("partition_shap", samples=500), {"shap on a pipeline": partition}),
-        "gradient": (build("gradient"), {"captum Saliency, text by text": saliency}),
+        "interpreto: saliency": Contest(
+            {OURS: explain("token", gradient_x_input={}), **interpreto("saliency", {})},
+        ),
+        "interpreto: integrated gradients": Contest(
+            {
+                OURS: explain("token", integrated_gradients={"steps": SAMPLES}),
+                **interpreto("integrated_gradients", {"n_perturbations": SAMPLES}),
+            }
+        ),
+        "interpreto: SmoothGrad": Contest(
+            {
+                OURS: explain("token", smoothgrad={"samples": SAMPLES}),
+                **interpreto("smoothgrad", {"n_perturbations": SAMPLES}),
+            }
+        ),
+        "captum: FeatureAblation": Contest({OURS: explain("token", leave_one_out={}), **captum("ablation")}),
+        "captum: Lime": Contest(
+            {OURS: explain("token", lime={"samples": SAMPLES}), **captum("lime", n_samples=SAMPLES)}
+        ),
+        "captum: KernelShap": Contest(
+            {OURS: explain("token", kernel_shap={"samples": SAMPLES}), **captum("kernel_shap", n_samples=SAMPLES)}
+        ),
+        "captum: Saliency": Contest({OURS: explain("token", gradient={}), "captum": theirs("saliency")}),
+        "lime: LimeTextExplainer": Contest(
+            {OURS: explain("word", lime={"samples": SAMPLES}), "lime, 64 rows a call": theirs(samples=SAMPLES)}
+        ),
+        "shap: the partition explainer on a pipeline": Contest(
+            {OURS: explain("token", partition_shap={"samples": 500}), "shap": theirs(samples=500)}
+        ),
     }
 
 
-def explain(model: Classifier, name: str, explainer: Explainer, examples: Sequence[Example]) -> None:
-    """As a run does it, without metrics."""
-    evaluation = Evaluation(model, examples, {}, {"mask": Mask()}, Settings(target=1))
-    evaluation.add_explainer(name, explainer)
-    (records,) = evaluation.run().values()
-    assert np.isfinite([row["scores"][0] for row in records.attributions]).all()
+def process(who: str) -> str:
+    """The tool that a competitor's name begins with."""
+    return who.replace(",", " ").split()[0]
+
+
+def agree(who: str, ours: Any, theirs: Any) -> str:
+    """How far two tools' scores of the same attributions are apart.
+
+    Raises:
+        AssertionError: by more than rounding, or in bfloat16 by more than is allowed for.
+    """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for explainer, rows in ours.items():
+        for mine, other in zip(rows, theirs[explainer], strict=True):
+            for metric, value in mine.items():
+                if value is not None and other[metric] is not None:
+                    pairs.setdefault(metric, []).append((value, other[metric]))
+    apart = {metric: np.abs(np.subtract(*np.transpose(both))) for metric, both in pairs.items()}
+    if who.startswith(OURS):
+        means = {metric: abs(np.mean(np.subtract(*np.transpose(both)))) for metric, both in pairs.items()}
+        return "means apart by " + ", ".join(f"{metric} {value:.4f}" for metric, value in means.items())
+    for metric, differences in apart.items():
+        if metric == "taucorr_loo":  # two tokens whose drops are the same but for rounding change places
+            assert np.quantile(differences, 0.9) < 1e-4, (metric, differences.max())
+        else:
+            assert differences.max() < 1e-4, (metric, differences.max())
+    return (
+        f"{sum(map(len, pairs.values()))} scores, at most {max(float(one.max()) for one in apart.values()):.1e} apart"
+    )
+
+
+def as_table(replies: Mapping[str, Sequence[Mapping[str, Reply]]]) -> list[str]:
+    """A Markdown table: medians over the rounds, and the lowest and highest ratio."""
+    lines = [
+        "| work | by | seconds | × Assay by the clock | × Assay on the processor | rows | tokens | padding |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, rounds in replies.items():
+        if not rounds:
+            continue
+        seconds = {who: [Seconds(one[who]["wall"], one[who]["processor"]) for one in rounds] for who in rounds[0]}
+        for who in sorted(seconds, key=lambda one: (one != OURS, not one.startswith(OURS), one)):
+            clock, processor = (
+                ratio([getattr(one, kind) for one in seconds[who]], [getattr(one, kind) for one in seconds[OURS]])
+                for kind in ("wall", "processor")
+            )
+            rows, tokens, padding = (sum(one[who][key] for one in rounds) for key in ("rows", "tokens", "padding"))
+            first = name if who == OURS else ""
+            lines.append(
+                f"| {first} | {who} | {statistics.median(one.wall for one in seconds[who]):.2f} | "
+                f"{clock.strip() if who != OURS else '1'} | {processor.strip() if who != OURS else '1'} | "
+                f"{rows:,} | {tokens:,} | {padding / max(1, tokens):.0%} |"
+            )
+    return lines
+
+
+def write_rounds(path: Path, replies: Mapping[str, Sequence[Mapping[str, Reply]]]) -> None:
+    """Every single measurement, as CSV."""
+    columns = ["wall", "processor", "rows", "tokens", "padding", "threads"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["work", "by", "round", *columns])
+        for name, rounds in replies.items():
+            for number, found in enumerate(rounds):
+                for who, reply in found.items():
+                    writer.writerow([name, who, number + 1, *(reply[column] for column in columns)])
+
+
+def chosen(name: str, only: Sequence[str]) -> bool:
+    return not only or any(part.lower() in name.lower() for part in only)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4, help="how often everything is timed")
-    parser.add_argument("--examples", type=int, default=8, help="how many texts in a round")
-    parser.add_argument("--quick", action="store_true", help="2 rounds of 3 texts")
-    parser.add_argument("--model", help="a sequence classification model in place of the random one")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is timed")
+    parser.add_argument("--texts", type=int, default=8, help="how many texts in a round")
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 2 texts")
+    parser.add_argument("--only", nargs="+", default=[], help="work whose name has one of these parts in it")
+    parser.add_argument("--model", help="folder of a classifier; by default a BERT with random weights")
+    parser.add_argument("--task", default="planted_word", help="where the texts come from")
+    parser.add_argument("--threads", type=int, default=1, help="of each tool")
+    parser.add_argument("--environments", type=Path, default=Path(".peers"), help="where environments.sh put them")
+    parser.add_argument("--out", type=Path, help="folder for peers.md and peers.csv")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.rounds, arguments.examples = 2, 3
+        arguments.rounds, arguments.texts = 2, 2
     return arguments
 
 
