@@ -503,7 +503,7 @@ def _reader(logits: Tensor) -> Callable[[], NDArray[np.float32]]:
         return lambda: found
     host = torch.empty(logits.shape, dtype=torch.float32, pin_memory=True)
     host.copy_(logits, non_blocking=True)
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(logits.device))
 
     def read() -> NDArray[np.float32]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 from assay.conversation import Feature, generator
 from assay.errors import AssayError
 from assay.example import Example, word_spans
+from assay.rows import Ids as Ids
+from assay.rows import Row as Row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,49 +23,6 @@ if TYPE_CHECKING:
 FeatureUnit = Literal["word", "token"]
 Output = Literal["probability", "logit", "log_probability"]
 Subwords = Literal["sum", "mean", "max", "first"]
-Ids = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One input of the model.
-
-    Attributes:
-        ids: [tokens], the token ids, special tokens included.
-        segments: [tokens], the segment ids, or None where the model has none.
-        attended: [tokens], False for tokens that the attention mask hides; None where all are attended to.
-        embedded: [tokens, width], or [tokens, 1] for all elements alike: False where a word embedding becomes zero,
-            before positions and segments are added; None where all stays.
-    """
-
-    ids: Ids
-    segments: Ids | None = None
-    attended: NDArray[np.bool_] | None = None
-    embedded: NDArray[np.bool_] | None = None
-
-    @property
-    def key(self) -> bytes:
-        """A digest of 16 bytes, the same for two rows when the model would see the same."""
-        digest = blake2b(self.ids.tobytes(), digest_size=16)
-        if self.segments is not None:
-            digest.update(self.segments.tobytes())
-        for name, part in (("attended", self.attended), ("embedded", self.embedded)):
-            # What hides nothing is the plain input.
-            if part is not None and not part.all():
-                digest.update(f"{name}{part.shape}".encode() + np.packbits(part).tobytes())
-        return digest.digest()
-
-    @property
-    def kind(self) -> tuple[int, bool, int]:
-        """What rows of one batch must share: their length, and how some of it is hidden behind the ids.
-
-        The last is the width of `embedded`, 0 where it hides nothing.
-        """
-        return (
-            len(self.ids),
-            self.attended is not None and not self.attended.all(),
-            0 if self.embedded is None or self.embedded.all() else self.embedded.shape[1],
-        )
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.conversation import Keep, Soften, generator
-from assay.encoding import Encoding, Ids, Row
+from assay.encoding import Encoding
 from assay.errors import AssayError
+from assay.rows import Row, Rows, Stack
 
 if TYPE_CHECKING:
     from assay.classifier import Classifier
@@ -63,8 +64,11 @@ class Perturbation(ABC):
         return 0 if token is None else token[1]
 
     @abstractmethod
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """The model's inputs, `draws` for each keep-mask, those of one mask next to each other.
+
+        A list of `Row` will do; `Rows` holds many without an object for each. With a single draw, a mask's input hangs
+        on that mask alone: the masks of several conversations are handed over together.
 
         Args:
             encoding: the full input.
@@ -81,7 +85,7 @@ def _visible(encoding: Encoding, keep: Keep) -> NDArray[np.bool_]:
     return visible
 
 
-def soften(encoding: Encoding, question: Soften, width: int) -> list[Row]:
+def soften(encoding: Encoding, question: Soften, width: int) -> Rows:
     """Inputs in which each element of a word embedding stays with a chance, `question.draws` for each query.
 
     Args:
@@ -89,16 +93,17 @@ def soften(encoding: Encoding, question: Soften, width: int) -> list[Row]:
         question: the chances.
         width: of the model's word embeddings.
     """
-    rows = []
-    for retention in question.retention:
+    tokens = len(encoding.row.ids)
+    embedded = np.empty((len(question.retention) * question.draws, tokens, width), dtype=np.bool_)
+    for place, retention in enumerate(question.retention):
         # Alike for every query: did they hang on the chances, the last bit of a score would change all draws.
         rng = generator(question.seed, encoding.id, "soften")
         # Special tokens have feature -1 and so read the appended 1.
         chance = np.append(retention, 1.0)[encoding.feature_of_token]
-        for _ in range(question.draws):
-            embedded = rng.random((len(chance), width)) < chance[:, None]
-            rows.append(Row(encoding.row.ids, encoding.row.segments, embedded=embedded))
-    return rows
+        for draw in range(question.draws):
+            embedded[place * question.draws + draw] = rng.random((tokens, width)) < chance[:, None]
+    ids = np.broadcast_to(encoding.row.ids.astype(np.int32), (len(embedded), tokens))
+    return Rows.hiding(ids, encoding.row.segments, embedded=embedded)
 
 
 @dataclass(frozen=True)
@@ -112,9 +117,9 @@ class Mask(Perturbation):
         """The mask token, or what stands in for it."""
         return model.hidden_token
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row of unchanged length for each keep-mask."""
-        return [Row(ids, encoding.row.segments) for ids in _written(encoding, _visible(encoding, keep), hidden_id)]
+        return Rows.hiding(_written(encoding, _visible(encoding, keep), hidden_id), encoding.row.segments)
 
 
 @dataclass(frozen=True)
@@ -143,22 +148,27 @@ class Unknown(Perturbation):
                 "Use perturbation=delete, pad or zero_embedding."
             )
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row of unchanged length for each keep-mask."""
-        return [Row(ids, encoding.row.segments) for ids in _written(encoding, _visible(encoding, keep), hidden_id)]
+        return Rows.hiding(_written(encoding, _visible(encoding, keep), hidden_id), encoding.row.segments)
 
 
 @dataclass(frozen=True)
 class Delete(Perturbation):
     """The tokens of a hidden feature are dropped; the segment ids of the others stay with them, positions close up."""
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row, as long as what stays visible, for each keep-mask."""
-        segments = encoding.row.segments
-        return [
-            Row(encoding.row.ids[visible], None if segments is None else segments[visible])
-            for visible in _visible(encoding, keep)
-        ]
+        visible = _visible(encoding, keep)
+        lengths = visible.sum(axis=1)
+        ids, segments = encoding.row.ids.astype(np.int32), encoding.row.segments
+        parts = []
+        for length in np.unique(lengths):
+            places = np.flatnonzero(lengths == length)
+            # Which tokens stay, [rows, length].
+            stays = np.nonzero(visible[places])[1].reshape(len(places), length)
+            parts.append((places, Stack(ids[stays], None if segments is None else segments.astype(np.int32)[stays])))
+        return Rows(parts)
 
 
 @dataclass(frozen=True)
@@ -189,13 +199,10 @@ class Pad(Perturbation):
                 "positions (ALiBi) over the attended words alone. Use perturbation=delete, which closes the gap."
             )
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row of unchanged length, with its attention mask, for each keep-mask."""
         visible = _visible(encoding, keep)
-        return [
-            Row(ids, encoding.row.segments, attended=attended)
-            for ids, attended in zip(_written(encoding, visible, hidden_id), visible, strict=True)
-        ]
+        return Rows.hiding(_written(encoding, visible, hidden_id), encoding.row.segments, attended=visible)
 
 
 @dataclass(frozen=True)
@@ -214,19 +221,16 @@ class ZeroEmbedding(Perturbation):
         """
         _check_takes(model, "inputs_embeds", "zero_embedding hands over word embeddings")
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row of unchanged length, with what becomes of its embeddings, for each keep-mask."""
         visible = _visible(encoding, keep)
-        return [
-            Row(ids, encoding.row.segments, embedded=stays[:, None])
-            for ids, stays in zip(_written(encoding, visible, hidden_id), visible, strict=True)
-        ]
+        ids = _written(encoding, visible, hidden_id)
+        return Rows.hiding(ids, encoding.row.segments, embedded=visible[:, :, None])
 
 
-def _written(encoding: Encoding, visible: NDArray[np.bool_], hidden_id: int) -> Ids:
+def _written(encoding: Encoding, visible: NDArray[np.bool_], hidden_id: int) -> NDArray[np.int32]:
     """Token ids with one and the same in place of every hidden one, [queries, tokens]."""
-    ids: Ids = np.where(visible, encoding.row.ids[None, :], hidden_id)
-    return ids
+    return np.where(visible, encoding.row.ids.astype(np.int32), np.int32(hidden_id))
 
 
 def _check_takes(model: Classifier, argument: str, purpose: str) -> None:

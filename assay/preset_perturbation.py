@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class IceMask(Mask):
     fixed_empty_input: bool = True
     lost_segments: bool = False
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row for each keep-mask."""
         rows = super().rows(encoding, keep, hidden_id)
         empty = np.full(_ICE_MASKS, hidden_id) if self.fixed_empty_input else None
@@ -102,14 +103,16 @@ class IceDelete(Delete):
     fixed_empty_input: bool = True
     lost_segments: bool = False
 
-    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> list[Row]:
+    def rows(self, encoding: Encoding, keep: Keep, hidden_id: int) -> Sequence[Row]:
         """One row for each keep-mask."""
         rows = super().rows(encoding, keep, hidden_id)
         empty = np.empty(0, dtype=np.int64) if self.fixed_empty_input else None
         return _as_ice_reads(rows, encoding, keep, empty, self.lost_segments)
 
 
-def _as_ice_reads(rows: list[Row], encoding: Encoding, keep: Keep, empty: Ids | None, lost_segments: bool) -> list[Row]:
+def _as_ice_reads(
+    rows: Sequence[Row], encoding: Encoding, keep: Keep, empty: Ids | None, lost_segments: bool
+) -> Sequence[Row]:
     """The rows with ICE's own input where nothing is visible, and without segment ids.
 
     Args:

@@ -9,6 +9,7 @@ beside it.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,35 +19,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.benchmark.answers import Answers, Numbers
 from assay.benchmark.progress import say
+from assay.benchmark.waiting_rows import BatchKind, Block, Part, RowBatch, WaitingRows
 from assay.benchmark.work import Work
-from assay.classifier import Classifier, Dtype, is_out_of_memory, transform
+from assay.classifier import Classifier, is_out_of_memory
 from assay.conversation import Answer, Conversation, Cost, Keep, Question, Rough, Soften
-from assay.encoding import Encoding, Output, Row
+from assay.encoding import Encoding, Output
 from assay.errors import AssayError, Undefined
+from assay.model_loading import Dtype
 from assay.perturbation import Perturbation, soften
+from assay.rows import Rows, Stack
 
 CPU_TOKENS_PER_BATCH = 4096
 ACCELERATOR_TOKENS_PER_BATCH = 65536
 
 
-# What a batch holds alike: the length and kind of its rows (`Row.kind`), and the precision of the arithmetic.
-_Kind = tuple[tuple[int, bool, int], Dtype | None]
+# Batches that a device is given before the first of them is read: it computes one while the next is prepared.
+CUDA_BATCHES_UNDER_WAY = 2
 
-
-@dataclass(eq=False, slots=True, weakref_slot=True)
-class _Question:
-    """One distinct row of one example: asked once, answered to everyone who wants it.
-
-    There are hundreds of thousands of them in a shard, so a row is let go as soon as it is answered.
-    """
-
-    row: Row | None
-    tokens: int
-    dtype: Dtype | None
-    waiting: list[_Talk] = field(default_factory=list)
-    logits: NDArray[np.float32] | None = None
-    seconds: float = 0.0
+# Questions about one example are planned together, up to so many rows and the last one's.
+_ROWS_PLANNED_TOGETHER = 512
 
 
 @dataclass(eq=False)
@@ -58,9 +51,20 @@ class _Talk:
     perturbation: Perturbation
     finish: Callable[[Outcome], None]
     foil: int | None = None
-    history: list[tuple[Question, list[_Question]]] = field(default_factory=list)
+    # What it asked, and the numbers of the rows, in order; the last may still be waited for.
+    history: list[tuple[Question, Numbers]] = field(default_factory=list)
+    asked: Question | None = None
     unanswered: int = 0
     seconds: float = 0.0
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A batch that the model has been given, whose answers are still to be read."""
+
+    batch: RowBatch[_Talk]
+    read: Callable[[], NDArray[np.float32]]
+    started: float
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Engine:
         output: Output = "probability",
         tokens_per_batch: int | None = None,
         dtype: Dtype | None = None,
+        under_way: int | None = None,
     ) -> None:
         """Set up an engine without any conversation.
 
@@ -106,6 +111,8 @@ class Engine:
             output: what the conversations receive: probabilities, logits or log-probabilities.
             tokens_per_batch: the most tokens in a batch; by default chosen by the device.
             dtype: the precision of the arithmetic; by default the classifier's.
+            under_way: how many batches the model is given before the first of them is read; by default 2 on CUDA,
+                which computes while the next is prepared, and 1 elsewhere.
         """
         if tokens_per_batch is None:
             on_cpu = model.device.type == "cpu"
@@ -117,9 +124,13 @@ class Engine:
         self.tokens_per_batch = tokens_per_batch
         self.dtype = dtype
         self.work = Work()
-        # Which answers a conversation gets must not hang on what others ask, so each precision has its own.
-        self._questions: dict[tuple[str, bytes, Dtype | None], _Question] = {}
-        self._open: dict[_Kind, list[_Question]] = {}
+        self._most_under_way = under_way or (CUDA_BATCHES_UNDER_WAY if model.device.type == "cuda" else 1)
+        self._answers = Answers(len(model.labels), output)
+        self._asking: dict[tuple[int, int, Dtype | None], list[_Talk]] = {}
+        self._waiting = WaitingRows[_Talk]()
+        self._blocks: dict[int, Block[_Talk]] = {}
+        self._last_block = 0
+        self._last_read = 0.0
 
     def add(
         self,
@@ -150,50 +161,65 @@ class Engine:
             keep: [queries, n].
             logits: [queries, classes].
         """
-        for row, answer in zip(
-            perturbation.rows(encoding, keep, perturbation.hidden_id(self.model)), logits, strict=True
-        ):
-            self._questions[encoding.id, row.key, self.dtype] = _Question(None, len(row.ids), self.dtype, logits=answer)
+        rows = Rows.of(perturbation.rows(encoding, keep, perturbation.hidden_id(self.model)))
+        for places, stack in rows.parts:
+            numbers, _ = self._answers.number(encoding.id, stack, self.dtype)
+            self._answers.take(numbers, logits[places], seconds=0.0)
 
     def run(self) -> None:
         """Ask and answer until every conversation has ended."""
+        under_way: deque[_Flight] = deque()
         with self.model.at_work():
-            while self._open:
-                fullest = max(self._open, key=lambda kind: kind[0][0] * len(self._open[kind]))
-                self._answer_batch(fullest)
+            while True:
+                self._plan()
+                kind = self._waiting.fullest(self.tokens_per_batch, [flight.batch.kind for flight in under_way])
+                if kind is not None:
+                    self._launch(kind, under_way)
+                if under_way and (kind is None or len(under_way) >= self._most_under_way):
+                    self._land(under_way.popleft())
+                elif kind is None:
+                    return
 
-    def _answer_batch(self, kind: _Kind) -> None:
-        bucket, ((length, _, _), dtype) = self._open[kind], kind
-        size = max(1, self.tokens_per_batch // length)
-        batch, rest = bucket[:size], bucket[size:]
-        if rest:
-            self._open[kind] = rest
-        else:
-            del self._open[kind]
+    def _launch(self, kind: BatchKind, under_way: deque[_Flight]) -> None:
+        """Give the model its next batch."""
+        batch = self._waiting.batch(kind, self.tokens_per_batch)
         started = time.perf_counter()
         try:
-            logits = self.model.answer([question.row for question in batch if question.row is not None], dtype)
+            under_way.append(_Flight(batch, self.model.begin(batch.stack, batch.kind[1]), started))
+            return
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            self._open[kind] = bucket
-            self.halve_budget(len(batch) * length, one_row=len(batch) == 1)
+        self._waiting.put_back(batch)
+        # What is under way holds memory too.
+        while under_way:
+            self._land(under_way.popleft())
+        self.halve_budget(batch.tokens, one_row=len(batch) == 1)
+
+    def _land(self, flight: _Flight) -> None:
+        """Read the answers to a batch and hand them to who waits for them."""
+        batch = flight.batch
+        try:
+            logits = flight.read()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            logits = None
+        if logits is None:
+            self._waiting.put_back(batch)
+            self.halve_budget(batch.tokens, one_row=len(batch) == 1)
             return
-        elapsed = time.perf_counter() - started
-        seconds = elapsed / len(batch)
-        self.work.add(Work(rows_answered=len(batch), tokens=len(batch) * length, batches=1, model_seconds=elapsed))
-        ready: list[_Talk] = []
-        for question, answer in zip(batch, logits, strict=True):
-            question.logits = answer
-            question.row = None
-            question.seconds = seconds
-            for talk in question.waiting:
+        # Of batches that overlap, each is charged from when the one before it was read.
+        now = time.perf_counter()
+        elapsed, self._last_read = now - max(flight.started, self._last_read), now
+        self.work.add(Work(rows_answered=len(batch), tokens=batch.tokens, batches=1, model_seconds=elapsed))
+        self._answers.take(batch.numbers, logits, elapsed / len(batch))
+        for block in batch.finished():
+            del self._blocks[block.number]
+            for talk in block.waiting:
                 talk.unanswered -= 1
-                if talk.unanswered == 0:
-                    ready.append(talk)
-            question.waiting.clear()
-        for talk in ready:
-            self._resume(talk, self._answer_of(talk))
+                if not talk.unanswered:
+                    self._resume(talk, self._heard(talk))
 
     def halve_budget(self, tokens: int, one_row: bool) -> None:
         """Go on with smaller batches after one of `tokens` tokens did not fit into memory.
@@ -206,73 +232,165 @@ class Engine:
                 f"Out of memory: {self.model.device} has no room for a single row of {tokens} tokens. "
                 "Choose a smaller model, another device or shorter texts."
             )
-        self.tokens_per_batch = max(1, tokens // 2)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.tokens_per_batch = max(1, min(self.tokens_per_batch, tokens // 2))
         say(f"Out of memory with {tokens} tokens in a batch; going on with at most {self.tokens_per_batch}.")
 
     def _resume(self, talk: _Talk, answer: Answer | None) -> None:
-        """Hand a conversation its answer, if it waits for one, and let it go on until it has to wait for the next."""
-        while True:
-            started = time.perf_counter()
-            try:
-                keep = next(talk.conversation) if answer is None else talk.conversation.send(answer)
-            except StopIteration as end:
-                talk.seconds += time.perf_counter() - started
-                talk.finish(_outcome(talk, end.value, None, len(self.model.labels), self.output))
-                return
-            except AssayError:
-                raise
-            except Exception as error:
-                talk.seconds += time.perf_counter() - started
-                talk.finish(_outcome(talk, None, error, len(self.model.labels), self.output))
-                return
-            talk.seconds += time.perf_counter() - started
-            try:
-                self._ask(talk, _checked(keep, talk.encoding))
-            except (ValueError, Undefined) as error:
-                _close(talk.conversation)
-                talk.finish(_outcome(talk, None, error, len(self.model.labels), self.output))
-                return
-            if talk.unanswered:
-                return
-            answer = self._answer_of(talk)
-
-    def _ask(self, talk: _Talk, asked: Question) -> None:
-        questions: list[_Question] = []
-        dtype = asked.dtype if isinstance(asked, Rough) else self.dtype
+        """Let a conversation go on to its next question or its end, with the answer to the last, if it asked one."""
         started = time.perf_counter()
-        if isinstance(asked, Soften):
-            rows = soften(talk.encoding, asked, self.model.embedding_width)
-        else:
-            keep = asked.keep if isinstance(asked, Rough) else asked
-            rows = talk.perturbation.rows(talk.encoding, keep, talk.perturbation.hidden_id(self.model))
-        self.work.rows_asked += len(rows)
+        try:
+            asked = next(talk.conversation) if answer is None else talk.conversation.send(answer)
+        except StopIteration as end:
+            talk.seconds += time.perf_counter() - started
+            self._end(talk, end.value, None)
+            return
+        except AssayError:
+            raise
+        except Exception as error:
+            talk.seconds += time.perf_counter() - started
+            self._end(talk, None, error)
+            return
         talk.seconds += time.perf_counter() - started
-        if any(len(row.ids) == 0 or (row.attended is not None and not row.attended.any()) for row in rows):
-            raise Undefined(
-                f"nothing is left to read: {self.model.name} puts no special tokens around a text, "
-                "and every feature of this one is gone"
-            )
-        for row in rows:
-            key = (talk.encoding.id, row.key, dtype)
-            question = self._questions.get(key)
-            if question is None:
-                question = self._questions[key] = _Question(row, len(row.ids), dtype)
-                self._open.setdefault((row.kind, dtype), []).append(question)
-            if question.logits is None:
-                question.waiting.append(talk)
-                talk.unanswered += 1
-            questions.append(question)
-        talk.history.append((asked, questions))
+        try:
+            talk.asked = _checked(asked, talk.encoding)
+        except ValueError as error:
+            self._fail(talk, error)
+            return
+        dtype = talk.asked.dtype if isinstance(talk.asked, Rough) else self.dtype
+        self._asking.setdefault((id(talk.encoding), id(talk.perturbation), dtype), []).append(talk)
 
-    def _answer_of(self, talk: _Talk) -> Answer:
-        asked, questions = talk.history[-1]
+    def _plan(self) -> None:
+        """Find the rows of all that has been asked; conversations whose answers are known already go on at once."""
+        while self._asking:
+            asking, self._asking = self._asking, {}
+            for (_, _, dtype), talks in asking.items():
+                alone = talks[0].perturbation.draws > 1
+                together: list[_Talk] = []
+                rows = 0
+                for talk in talks:
+                    if alone or isinstance(talk.asked, Soften):
+                        self._plan_together([talk], dtype)
+                        continue
+                    together.append(talk)
+                    rows += len(_keep(talk.asked))
+                    if rows >= _ROWS_PLANNED_TOGETHER:
+                        self._plan_together(together, dtype)
+                        together, rows = [], 0
+                if together:
+                    self._plan_together(together, dtype)
+
+    def _plan_together(self, talks: list[_Talk], dtype: Dtype | None) -> None:
+        """Find the rows of questions about one example under one perturbation, and who has to wait for them."""
+        started = time.perf_counter()
+        try:
+            rows, of_talk = self._rows(talks)
+            unreadable = _unreadable(rows)
+            if len(unreadable):
+                raise Undefined(
+                    f"nothing is left to read: {self.model.name} puts no special tokens around a text, "
+                    "and every feature of this one is gone"
+                )
+        except (ValueError, Undefined) as error:
+            # One question must not take the others down with it.
+            if len(talks) == 1:
+                self._fail(talks[0], error)
+            else:
+                for talk in talks:
+                    self._plan_together([talk], dtype)
+            return
+        self.work.rows_asked += len(rows)
+        numbers = np.empty(len(rows), dtype=np.intp)
+        for places, stack in rows.parts:
+            numbers[places], fresh = self._answers.number(talks[0].encoding.id, stack, dtype)
+            if len(fresh):
+                self._wait(stack if len(fresh) == len(stack) else stack[fresh], int(numbers[places[fresh[0]]]), dtype)
+        self._let_wait(talks, of_talk, numbers)
+        seconds = (time.perf_counter() - started) / len(talks)
+        for talk, own in zip(talks, np.split(numbers, np.cumsum(of_talk)[:-1]), strict=True):
+            assert talk.asked is not None
+            talk.history.append((talk.asked, own))
+            talk.seconds += seconds
+        for talk in talks:
+            if not talk.unanswered:
+                self._resume(talk, self._heard(talk))
+
+    def _rows(self, talks: list[_Talk]) -> tuple[Rows, list[int]]:
+        """The rows that some questions ask for, and how many are each one's."""
+        first = talks[0]
+        if isinstance(first.asked, Soften):
+            rows = soften(first.encoding, first.asked, self.model.embedding_width)
+            return rows, [len(rows)]
+        keeps = [_keep(talk.asked) for talk in talks]
+        keep = keeps[0] if len(keeps) == 1 else np.concatenate(keeps)
+        hidden_id = first.perturbation.hidden_id(self.model)
+        rows = Rows.of(first.perturbation.rows(first.encoding, keep, hidden_id))
+        return rows, [len(one) * first.perturbation.draws for one in keeps]
+
+    def _wait(self, stack: Stack, first: int, dtype: Dtype | None) -> None:
+        """Put new rows, numbered from `first` on, where they wait to be answered."""
+        self._last_block += 1
+        block = self._blocks[self._last_block] = Block(self._last_block, len(stack))
+        self._answers.block[first : first + len(stack)] = self._last_block
+        self._waiting.add(Part(block, stack, first), dtype)
+
+    def _let_wait(self, talks: list[_Talk], of_talk: list[int], numbers: Numbers) -> None:
+        """Have conversations wait for the blocks that the rows are in which they asked for.
+
+        Args:
+            talks: the conversations.
+            of_talk: how many rows are each one's.
+            numbers: of all these rows, in order.
+        """
+        blocks = self._answers.block[numbers]
+        (unanswered,) = np.nonzero(blocks)
+        if not len(unanswered):
+            return
+        asker = np.repeat(np.arange(len(talks)), of_talk)[unanswered]
+        beyond = self._last_block + 1
+        for pair in np.unique(asker * beyond + blocks[unanswered]).tolist():
+            place, block = divmod(pair, beyond)
+            talks[place].unanswered += 1
+            self._blocks[block].waiting.append(talks[place])
+
+    def _heard(self, talk: _Talk) -> Answer:
+        asked, numbers = talk.history[-1]
         draws = asked.draws if isinstance(asked, Soften) else talk.perturbation.draws
-        logits = _logits(questions, len(self.model.labels), draws, self.output)
-        outputs = transform(torch.from_numpy(logits).double(), self.output)
-        if talk.foil is not None:
-            outputs = outputs - outputs[:, [talk.foil]]
-        answers: Answer = outputs.float().numpy()
-        return answers
+        return self._answers.heard(numbers, draws, talk.foil)
+
+    def _fail(self, talk: _Talk, error: Exception) -> None:
+        """End a conversation that asked what cannot be answered."""
+        with suppress(Exception):  # what it raises while it ends adds nothing
+            talk.conversation.close()
+        self._end(talk, None, error)
+
+    def _end(self, talk: _Talk, result: Any, error: Exception | None) -> None:
+        """Tell how a conversation ended."""
+        asked = [numbers for _, numbers in talk.history]
+        masks = [(what, numbers) for what, numbers in talk.history if not isinstance(what, Soften | Rough)]
+        distinct = np.unique(np.concatenate(asked)) if asked else np.empty(0, dtype=np.intp)
+        cost = Cost(
+            forward_rows=len(distinct),
+            forward_tokens=int(self._answers.tokens[distinct].sum()),
+            seconds=talk.seconds + float(self._answers.seconds[distinct].sum()),
+        )
+        keeps = [keep for keep, _ in masks] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]
+        under_masks = [numbers for _, numbers in masks] or [np.empty(0, dtype=np.intp)]
+        logits = self._answers.mean_logits(np.concatenate(under_masks), talk.perturbation.draws)
+        talk.finish(Outcome(result, error, np.concatenate(keeps), logits, cost))
+
+
+def _keep(asked: Question | None) -> Keep:
+    """The masks of a question that has some."""
+    assert asked is not None
+    assert not isinstance(asked, Soften)
+    return asked.keep if isinstance(asked, Rough) else asked
+
+
+def _unreadable(rows: Rows) -> NDArray[np.intp]:
+    """The places of rows in which nothing is left to read."""
+    return np.concatenate([np.empty(0, dtype=np.intp), *(places[~stack.readable] for places, stack in rows.parts)])
 
 
 def _checked(keep: Any, encoding: Encoding) -> Question:
@@ -306,39 +424,3 @@ def _checked_mask(keep: Any, encoding: Encoding) -> Keep:
         )
     mask: Keep = keep
     return mask
-
-
-def _close(conversation: Conversation[Any]) -> None:
-    """End a conversation that has failed; what it raises while it ends adds nothing."""
-    with suppress(Exception):
-        conversation.close()
-
-
-def _logits(questions: list[_Question], classes: int, draws: int, output: Output) -> NDArray[np.float32]:
-    """Logits for each keep-mask, [queries, classes]; over several draws, those of the mean output."""
-    if not questions:
-        return np.empty((0, classes), dtype=np.float32)
-    logits = np.stack([question.logits for question in questions if question.logits is not None])
-    if draws == 1:
-        return logits
-    drawn = logits.reshape(-1, draws, classes)
-    mean: NDArray[np.float32] = drawn.mean(axis=1)
-    if output != "logit":
-        mean = torch.from_numpy(drawn).double().softmax(-1).mean(1).log().float().numpy()
-    return mean
-
-
-def _outcome(talk: _Talk, result: Any, error: Exception | None, classes: int, output: Output) -> Outcome:
-    answered = [(what, qs) for what, qs in talk.history if all(question.logits is not None for question in qs)]
-    masks = [(what, questions) for what, questions in answered if not isinstance(what, Soften | Rough)]
-    asked = [question for _, questions in answered for question in questions]
-    distinct = {id(question): question for question in asked}.values()
-    cost = Cost(
-        forward_rows=len(distinct),
-        forward_tokens=sum(question.tokens for question in distinct),
-        seconds=talk.seconds + sum(question.seconds for question in distinct),
-    )
-    keeps = [keep for keep, _ in masks] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]
-    under_masks = [question for _, questions in masks for question in questions]
-    logits = _logits(under_masks, classes, talk.perturbation.draws, output)
-    return Outcome(result, error, np.concatenate(keeps), logits, cost)

@@ -95,26 +95,20 @@ class Inside:
         target = torch.tensor([self._targets[index] for index in indices], device=model.device)
         before, borrowed = model.cost.copy(), model.borrowed.copy()
         started = time.perf_counter()
+        failure: Exception | None = None
         try:
             with model.at_work():
                 given = explainer.attribute(model, batch, target)
-            self._engine.work.model_seconds += time.perf_counter() - started
             scores, report = _checked(given, explainer, batch, max(encoding.n for encoding in encodings))
+            # An accelerator is done only when the scores have been read.
+            self._engine.work.model_seconds += time.perf_counter() - started
         except AssayError:
             raise
         except Exception as error:
-            if is_out_of_memory(error) and (len(indices) > 1 or batch.tokens_per_pass > batch.input_ids.shape[1]):
-                self._engine.halve_budget(max(batch.input_ids.numel(), batch.tokens_per_pass), one_row=False)
-                half = (len(indices) + 1) // 2
-                for part in filter(None, (indices[:half], indices[half:])):
-                    self._attribute(name, explainer, part, found)
-                return
-            if len(indices) > 1:
-                # One example must not take the others of its batch down with it.
-                for index in indices:
-                    self._attribute(name, explainer, [index], found)
-                return
-            found(indices[0], error, Cost())
+            # Its traceback holds the tensors of the batch, which have to make room for the next.
+            failure = error.with_traceback(None)
+        if failure is not None:
+            self._attribute_in_parts(name, explainer, indices, found, failure, batch)
             return
         spent = model.cost.since(before)
         spent.add(model.borrowed.since(borrowed))
@@ -126,6 +120,31 @@ class Inside:
             if not explainer.scores_features:
                 own = encoding.feature_scores(scores[row], explainer.subwords)
             found(index, Explanation(own, {key: float(values[row]) for key, values in report.items()}), cost)
+
+    def _attribute_in_parts(
+        self,
+        name: str,
+        explainer: WhiteBoxExplainer,
+        indices: list[int],
+        found: Found,
+        failure: Exception,
+        batch: Batch,
+    ) -> None:
+        """Attribute the halves of a batch that did not fit into memory, or one by one what failed together."""
+        size, tokens = batch.input_ids.shape
+        if is_out_of_memory(failure) and (size > 1 or batch.tokens_per_pass > tokens):
+            batch.memo.clear()
+            self._engine.halve_budget(max(size * tokens, batch.tokens_per_pass), one_row=False)
+            half = (size + 1) // 2
+            parts = [part for part in (indices[:half], indices[half:]) if part]
+        elif size > 1:
+            # One example must not take the others of its batch down with it.
+            parts = [[index] for index in indices]
+        else:
+            found(indices[0], failure, Cost())
+            return
+        for part in parts:
+            self._attribute(name, explainer, part, found)
 
 
 def _checked(

@@ -147,7 +147,7 @@ class MethodAtWork(Method):
         engine.run()
         return [answers[place] for place in range(len(asked))]
 
-    def hide(self, keeps: Sequence[Keep]) -> list[list[Row]]:
+    def hide(self, keeps: Sequence[Keep]) -> list[Sequence[Row]]:
         """The inputs that stand for each example's keep-masks; see `Method.hide`."""
         perturbation = self._perturbations[self.perturbation]
         hidden_id = perturbation.hidden_id(self.model)

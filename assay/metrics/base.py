@@ -162,7 +162,7 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def hide(self, keeps: Sequence[Keep]) -> list[list[Row]]:
+    def hide(self, keeps: Sequence[Keep]) -> list[Sequence[Row]]:
         """The model's inputs in which features have left by `perturbation`: for each example those of its keep-masks.
 
         Args:

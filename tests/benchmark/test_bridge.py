@@ -228,8 +228,8 @@ def test_in_the_engine_its_calls_share_batches_with_those_of_other_examples(tiny
 
     encodings = [tiny_bert.encode(Example(f"{i}", (" ".join(WORDS[i : i + 5]),))) for i in range(40)]
     batches, results = [], {}
-    answer = tiny_bert.answer
-    monkeypatch.setattr(tiny_bert, "answer", lambda rows, dtype=None: batches.append(len(rows)) or answer(rows, dtype))
+    begin = tiny_bert.begin
+    monkeypatch.setattr(tiny_bert, "begin", lambda rows, dtype=None: batches.append(len(rows)) or begin(rows, dtype))
     engine = Engine(tiny_bert)
     for encoding in encodings:
         conversation = Bridge(leave_one_out).converse(Case(encoding.id, encoding.features, TARGET))

@@ -105,9 +105,9 @@ def test_what_is_not_stored_is_asked_of_the_model_and_nothing_else_is(
 ) -> None:
     configured_model._classifier.cache_clear()
     asked: list[int] = []
-    answer = Classifier.answer
+    begin = Classifier.begin
     monkeypatch.setattr(
-        Classifier, "answer", lambda self, rows, dtype=None: asked.append(len(rows)) or answer(self, rows, dtype)
+        Classifier, "begin", lambda self, rows, dtype=None: asked.append(len(rows)) or begin(self, rows, dtype)
     )
     settings = "metric=[deletion,insertion,tau_loo]"
     assert run(place, tmp_path / "fresh", settings, "perturbation=[mask,delete]").code == 0

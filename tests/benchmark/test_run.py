@@ -75,14 +75,14 @@ def content(results: Path) -> dict[tuple[str, str], str]:
 @contextmanager
 def rows_counted() -> Iterator[list[int]]:
     asked: list[int] = []
-    original = Classifier.answer
+    original = Classifier.begin
 
-    def answer(self: Classifier, rows: Any, dtype: Any = None) -> Any:
+    def begin(self: Classifier, rows: Any, dtype: Any = None) -> Any:
         asked.append(len(rows))
         return original(self, rows, dtype)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Classifier, "answer", answer)
+        patch.setattr(Classifier, "begin", begin)
         yield asked
 
 
