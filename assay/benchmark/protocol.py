@@ -18,6 +18,9 @@ from assay.tasks import Task
 # Raised whenever the same protocol would give other numbers.
 PROTOCOL_VERSION = 3
 
+# Settings that came later; named only where they are given, so that the keys of older results stay.
+_LATER = ("tolerance",)
+
 Contents = Mapping[str, Mapping[str, Any]]
 
 
@@ -78,7 +81,7 @@ def make_protocol(
         "output": settings.output,
         "seed": settings.seed,
         "perturbations": dict(perturbations),
-        "metrics": dict(metrics),
+        "metrics": {name: _as_ever(content) for name, content in metrics.items()},
     }
 
 
@@ -90,7 +93,7 @@ def make_meta(
     metrics: Mapping[str, Metric],
 ) -> dict[str, Any]:
     """The part of cell.json that is known before the cell is computed; `key` names the cell."""
-    identity = {"name": name, "settings": dict(content)}
+    identity = {"name": name, "settings": _as_ever(content)}
     return {
         "schema": SCHEMA_VERSION,
         "key": digest({"protocol": protocol, "explainer": identity}),
@@ -114,3 +117,8 @@ def make_meta(
             for measure in judge.measures
         },
     }
+
+
+def _as_ever(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Class and settings without those that older results do not know, where they are not given."""
+    return {key: value for key, value in content.items() if not (key in _LATER and value is None)}

@@ -12,7 +12,7 @@ from assay.benchmark.records import Record, Records
 from assay.conversation import Attribution, Case, Conversation, generator
 from assay.errors import Undefined
 from assay.explainers.base import BlackBoxExplainer
-from assay.metrics.base import MethodMetric, Metric, Scores, undefined
+from assay.metrics.base import Curve, MethodMetric, Metric, Scores, undefined
 
 
 def ranking(attribution: Attribution, seed: int, example: str, draw: int) -> NDArray[np.intp]:
@@ -88,5 +88,10 @@ def add_scores(records: Records, here: Record, metric: Metric | MethodMetric, dr
         records.scores.append(row)
     for name in in_order[0].curves:
         curves = [scores.curves[name] for scores in in_order if name in scores.curves]
+        x = curves[0].x
+        if any(not np.array_equal(curve.x, x) for curve in curves):
+            # Where points are chosen, each draw has its own.
+            x = np.unique(np.concatenate([curve.x for curve in curves]))
+            curves = [Curve(x, np.interp(x, curve.x, curve.y)) for curve in curves]
         mean = np.mean([curve.y for curve in curves], axis=0)
-        records.curves.append({**here, "metric": name, "x": curves[0].x.tolist(), "y": mean.tolist()})
+        records.curves.append({**here, "metric": name, "x": x.tolist(), "y": mean.tolist()})

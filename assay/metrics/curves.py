@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from assay.checks import whole_number
+from assay.checks import above_zero, whole_number
 from assay.conversation import Case, Conversation, Vector, highest
 from assay.metrics.base import Curve, Measure, Metric, Scores
-from assay.metrics.paths import PathCurve, evenly, judged
+from assay.metrics.chosen_points import ChosenPoints, ask
+from assay.metrics.paths import PathCurve, beside_areas, evenly, judged, said_of_areas
 
 
 class Deletion(PathCurve):
@@ -19,11 +20,16 @@ class Deletion(PathCurve):
     x = k/n from 0 to 1, trapezoid rule. Lower is better; in [0, 1] for probabilities. Sensitive to the perturbation and
     the feature unit.
 
+    With a `tolerance` steps are asked where the curve bends, until the stated error of the area is no larger; between
+    them the curve is taken to be straight. `deletion_error` and `deletion_points` are stored too. How much that
+    saves, and how often the error is kept, stands in docs/metrics.md.
+
     Args:
         max_points: the most steps of the curve.
+        tolerance: the error of the area, in units of the output, at which no more steps are asked; None for all.
 
     Raises:
-        ValueError: `max_points` below 1.
+        ValueError: `max_points` below 1, or a tolerance that is not above 0.
     """
 
     name = "deletion"
@@ -32,8 +38,8 @@ class Deletion(PathCurve):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """The area."""
-        return (Measure(self.name, "lower", (0.0, 1.0)),)
+        """The area, and with a tolerance what goes with it."""
+        return self.measured("lower")
 
 
 class Insertion(PathCurve):
@@ -42,11 +48,16 @@ class Insertion(PathCurve):
     From all hidden (x = 0) to the full input (x = 1), trapezoid rule. Higher is better; in [0, 1] for probabilities.
     Sensitive to the perturbation and the feature unit.
 
+    With a `tolerance` steps are asked where the curve bends, until the stated error of the area is no larger; between
+    them the curve is taken to be straight. `insertion_error` and `insertion_points` are stored too. How much that
+    saves, and how often the error is kept, stands in docs/metrics.md.
+
     Args:
         max_points: the most steps of the curve.
+        tolerance: the error of the area, in units of the output, at which no more steps are asked; None for all.
 
     Raises:
-        ValueError: `max_points` below 1.
+        ValueError: `max_points` below 1, or a tolerance that is not above 0.
     """
 
     name = "insertion"
@@ -55,8 +66,8 @@ class Insertion(PathCurve):
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """The area."""
-        return (Measure(self.name, "higher", (0.0, 1.0)),)
+        """The area, and with a tolerance what goes with it."""
+        return self.measured("higher")
 
 
 class BothOrders(Metric):
@@ -68,9 +79,20 @@ class BothOrders(Metric):
 
     name: ClassVar[str]
 
-    def __init__(self, max_points: int = 50) -> None:
-        """Set how many steps the curves have at most; a text with more features is sampled at evenly spaced k."""
+    def __init__(self, max_points: int = 50, tolerance: float | None = None) -> None:
+        """Set which steps are asked.
+
+        Args:
+            max_points: the most steps of the curves; a text with more features is sampled at evenly spaced k.
+            tolerance: the stated error of each area at which no more of them are asked; None for all of them.
+        """
         self.max_points = whole_number("max_points", max_points, at_least=1)
+        self.tolerance = None if tolerance is None else above_zero("tolerance", tolerance)
+
+    @property
+    def beside(self) -> tuple[Measure, ...]:
+        """What is stored beside the areas where points are chosen."""
+        return () if self.tolerance is None else beside_areas(self.name)
 
     @abstractmethod
     def describe(self, x: Vector, most: Vector, least: Vector) -> Scores:
@@ -83,12 +105,21 @@ class BothOrders(Metric):
         """
 
     def converse(self, case: Case) -> Conversation[Scores]:
-        """Ask for every step of both orders at once."""
+        """Ask for every step of both orders at once, or for chosen ones in turns."""
         ranking, steps = judged(case), evenly(case.n, self.max_points)
         # Without its lowest ranking features a text has its highest alone: the rows are deletion's and insertion's.
-        answers = yield np.concatenate([~highest(ranking, steps), highest(ranking, steps[::-1])])
-        most, least = np.split(answers[:, case.target].astype(np.float64), 2)
-        return self.describe(steps / case.n, most, least)
+        hidden, shown = ~highest(ranking, steps), highest(ranking, steps[::-1])
+        if self.tolerance is None:
+            answers = yield np.concatenate([hidden, shown])
+            most, least = np.split(answers[:, case.target].astype(np.float64), 2)
+            return self.describe(steps / case.n, most, least)
+        # Each order chooses its points as `deletion` and `insertion` do, whose rows they then are.
+        mif, lif = (ChosenPoints(steps / case.n, self.tolerance) for _ in range(2))
+        yield from ask([(mif, hidden), (lif, shown[::-1])], case.target)
+        scores = self.describe(steps / case.n, mif.everywhere(), lif.everywhere()[::-1])
+        asked = np.union1d(mif.places, len(steps) - 1 - lif.places)
+        curves = {name: Curve(curve.x[asked], curve.y[asked]) for name, curve in scores.curves.items()}
+        return Scores({**scores.values, **said_of_areas(self.name, [mif, lif])}, curves=curves)
 
 
 class MorfLerf(BothOrders):
@@ -103,19 +134,23 @@ class MorfLerf(BothOrders):
     difference is 0, and Samek's mean counts both, so `morf_lerf` = L/(L + 1) · `srg` for evenly spaced steps. Rankings
     of one text agree; means over texts weigh short ones a little less than `srg` does.
 
+    With a `tolerance` each order has the points that `deletion` and `insertion` choose under it, and the stated error,
+    `morf_lerf_error`, is the root of the sum of both squared; `morf_lerf_points` is how many were asked.
+
     Args:
         max_points: the most steps of the two orders.
+        tolerance: the error of the area, in units of the output, at which no more steps are asked; None for all.
 
     Raises:
-        ValueError: `max_points` below 1.
+        ValueError: `max_points` below 1, or a tolerance that is not above 0.
     """
 
     name = "morf_lerf"
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """The area."""
-        return (Measure(self.name, "higher", (-1.0, 1.0)),)
+        """The area, and with a tolerance what goes with it."""
+        return (Measure(self.name, "higher", (-1.0, 1.0)), *self.beside)
 
     def describe(self, x: Vector, most: Vector, least: Vector) -> Scores:
         """The mean difference, and its course."""
@@ -136,11 +171,15 @@ class SymmetricRelevanceGain(BothOrders):
     that of `deletion`: SRG = insertion − deletion under the same perturbation, and asks for the rows of both.
     `srg_mif` and `srg_lif` are stored, so that the gain at either end can be had against the control `random`.
 
+    With a `tolerance` each order has the points that `deletion` and `insertion` choose under it, and the stated error,
+    `srg_error`, is the root of the sum of both squared; `srg_points` is how many were asked.
+
     Args:
         max_points: the most steps of the two curves.
+        tolerance: the error of the area, in units of the output, at which no more steps are asked; None for all.
 
     Raises:
-        ValueError: `max_points` below 1.
+        ValueError: `max_points` below 1, or a tolerance that is not above 0.
     """
 
     name = "srg"
@@ -152,6 +191,7 @@ class SymmetricRelevanceGain(BothOrders):
             Measure(self.name, "higher", (-1.0, 1.0)),
             Measure("srg_mif", "lower", (0.0, 1.0), headline=False),
             Measure("srg_lif", "higher", (0.0, 1.0), headline=False),
+            *self.beside,
         )
 
     def describe(self, x: Vector, most: Vector, least: Vector) -> Scores:

@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.checks import shares, whole_number
+from assay.checks import above_zero, shares, whole_number
 from assay.conversation import Case, Conversation, Objective, Vector
 from assay.errors import Undefined
-from assay.metrics.base import Curve, Metric, Scores
+from assay.metrics.base import Curve, Direction, Measure, Metric, Scores
+from assay.metrics.chosen_points import ChosenPoints, ask
 
 
 def judged(case: Case) -> NDArray[np.intp]:
@@ -113,9 +114,20 @@ class PathCurve(PathMetric):
 
     name: ClassVar[str]
 
-    def __init__(self, max_points: int = 50) -> None:
-        """Set how many steps the curve has at most; a text with more features is sampled at evenly spaced k."""
+    def __init__(self, max_points: int = 50, tolerance: float | None = None) -> None:
+        """Set which steps are asked.
+
+        Args:
+            max_points: the most steps of the curve; a text with more features is sampled at evenly spaced k.
+            tolerance: the stated error of the area at which no more of them are asked; None for all of them.
+        """
         self.max_points = whole_number("max_points", max_points, at_least=1)
+        self.tolerance = None if tolerance is None else above_zero("tolerance", tolerance)
+
+    def measured(self, direction: Direction) -> tuple[Measure, ...]:
+        """The area; where points are chosen also its stated error, and how many were asked."""
+        area = Measure(self.name, direction, (0.0, 1.0))
+        return (area, *beside_areas(self.name)) if self.tolerance is not None else (area,)
 
     def steps(self, n: int) -> NDArray[np.intp]:
         """Every k, or above `max_points` features `max_points` evenly spaced steps; both ends are included."""
@@ -130,7 +142,35 @@ class PathCurve(PathMetric):
         weights[steps[1:]] += widths / 2
         return weights
 
+    def converse(self, case: Case) -> Conversation[Scores]:
+        """Ask for every step at once, or for chosen ones in turns."""
+        if self.tolerance is None:
+            return (yield from super().converse(case))
+        ranking, steps = judged(case), self.steps(case.n)
+        curve = ChosenPoints(steps / case.n, self.tolerance)
+        yield from ask([(curve, self.objective(case.n).path(ranking, steps))], case.target)
+        asked = steps[curve.places]
+        scores = self.describe(case.n, asked, curve.everywhere()[curve.places])
+        return Scores({**scores.values, **said_of_areas(self.name, [curve])}, curves=scores.curves)
+
     def describe(self, n: int, steps: NDArray[np.intp], outputs: Vector) -> Scores:
         """The area and the curve."""
         x = steps / n
         return Scores({self.name: float(np.trapezoid(outputs, x))}, curves={self.name: Curve(x, outputs)})
+
+
+def beside_areas(name: str) -> tuple[Measure, ...]:
+    """What is stored beside an area whose points are chosen: its stated error, and how many points were asked."""
+    everything = (0.0, float("inf"))
+    return (
+        Measure(f"{name}_error", "none", everything, headline=False),
+        Measure(f"{name}_points", "none", everything, headline=False),
+    )
+
+
+def said_of_areas(name: str, curves: Sequence[ChosenPoints]) -> dict[str, float]:
+    """The values of `beside_areas`, for an area or the difference of several."""
+    return {
+        f"{name}_error": float(np.sqrt(sum(curve.error**2 for curve in curves))),
+        f"{name}_points": float(sum(len(curve.known) for curve in curves)),
+    }
