@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from assay.benchmark import preparation
+from assay.benchmark import planned, preparation
 from assay.benchmark.cell import Cell
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation
 from assay.benchmark.judgements import judge_methods, judges_of
 from assay.benchmark.labels import check_accuracy
 from assay.benchmark.loaded_job import LoadedJob, load_job
+from assay.benchmark.low_precision import Change
 from assay.benchmark.progress import say, speak_up
 from assay.benchmark.records import Record
 from assay.benchmark.shards import compute_shards
 from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged
+from assay.benchmark.whole_inputs import low_logits
 from assay.benchmark.workers import OF_WORKERS, Worker, work_through
 from assay.errors import AssayError
 
@@ -75,24 +77,29 @@ def run(config: DictConfig) -> list[Cell]:
         job.settings,
         job.content["tokens_per_batch"],
     )
-    accuracy, looked_at = _check_accuracy(loaded, worker)
+    accuracy, looked_at, change = _check_model(loaded, worker)
     found = job.source.examine(model, examples)
     if found:
         say(f"{header}: {found}.")
     before = f", {len(cells)} finished before" if cells else ""
     seen = "" if looked_at == len(examples) else f" on its own {looked_at}"
     say(f"{header}: accuracy {accuracy:.3f}{seen}; {len(missing)} cells to compute{before}.")
+    if change is not None:
+        say(f"{change}.")
     if overwrite == "always":
         for meta in missing.values():
             job.store.start_anew(meta)
     speak_up()
     patience = compute_shards(job, model, examples, missing, bounds, worker, time.monotonic() - started)
     judge_methods(job, model, loaded.match, examples, missing, bounds, worker, patience)
-    fresh = _finish(loaded, missing, accuracy if looked_at == len(examples) else None, worker, patience)
+    fresh = _finish(loaded, missing, accuracy if looked_at == len(examples) else None, change, worker, patience)
     cells |= fresh
     cells |= _finished(job.store, {name: meta for name, meta in missing.items() if name not in cells})
     finished = [cells[name] for name in metas if name in cells]
     tracker.log(list(fresh.values()), finished, told)
+    beside = planned.compare(job.store, metas, [cells[name] for name in missing if name in cells])
+    if beside is not None and worker.number == 0:
+        say(beside)
     return finished
 
 
@@ -107,6 +114,7 @@ def _finish(
     loaded: LoadedJob,
     missing: Mapping[str, Mapping[str, Any]],
     accuracy: float | None,
+    change: Change | None,
     worker: Worker,
     patience: float,
 ) -> dict[str, Cell]:
@@ -136,6 +144,7 @@ def _finish(
             "accuracy": accuracy,
             "majority": loaded.task.majority,
             "command": job.content["command"],
+            **({} if change is None else {"precision": change.content}),
         }
         made[name] = job.store.finish(meta, job.content, surroundings, bounds, judges_of(job, name))
 
@@ -161,8 +170,10 @@ def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str,
     return cells
 
 
-def _check_accuracy(loaded: LoadedJob, worker: Worker) -> tuple[float, int]:
-    """The model's accuracy, and on how many examples: of several workers each looks at its own shards first.
+def _check_model(loaded: LoadedJob, worker: Worker) -> tuple[float, int, Change | None]:
+    """The model's accuracy, on how many examples, and what its precision changes in its answers to them.
+
+    Of several workers each looks at its own shards first. Nothing is changed by float32.
 
     Raises:
         AssayError: it is below that of always naming the largest class, and that is not allowed.
@@ -176,19 +187,29 @@ def _check_accuracy(loaded: LoadedJob, worker: Worker) -> tuple[float, int]:
     note = check_accuracy(accuracy, majority, match, loaded.job.content["allow_low_accuracy"])
     if note:
         say(f"Warning: {note}")
-    return accuracy, len(predicted)
+    change = None
+    if predicted and loaded.model.dtype != "float32":
+        full, low = (np.array([row[kind] for row in predicted]) for kind in ("full", "low"))
+        change = Change.between(loaded.model.dtype, full, low)
+    return accuracy, len(predicted), change
 
 
 def _predicted(loaded: LoadedJob, shards: Iterable[int]) -> list[Record]:
-    """The label and the predicted class of each example of some shards."""
-    job = loaded.job
+    """The label, the predicted class and the logits of each example of some shards.
+
+    The logits are those in float32 (`full`) and, where that is not the model's precision, in its own (`low`).
+    """
+    job, model = loaded.job, loaded.model
     settings = replace(job.settings, target="predicted")
+    budget = job.content["tokens_per_batch"]
     found: list[Record] = []
     for shard in shards:
         part = loaded.examples[slice(*loaded.bounds[shard])]
-        evaluation = Evaluation(loaded.model, part, {}, job.perturbations, settings, job.content["tokens_per_batch"])
-        for example, predicted in zip(part, evaluation.predicted, strict=True):
-            found.append({"label": example.label, "predicted": predicted})
+        evaluation = Evaluation(model, part, {}, job.perturbations, settings, budget)
+        low = low_logits(model, evaluation.encodings, next(iter(job.perturbations.values())), budget)
+        for index, (example, predicted) in enumerate(zip(part, evaluation.predicted, strict=True)):
+            row: Record = {"label": example.label, "predicted": predicted, "full": evaluation.logits[index]}
+            found.append(row if low is None else {**row, "low": low[index]})
     return found
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.benchmark.engine import Engine, Outcome
+from assay.classifier import Classifier
 from assay.conversation import Conversation
 from assay.encoding import Encoding
 from assay.errors import Undefined
@@ -36,3 +37,22 @@ def whole_logits(engine: Engine, encodings: Sequence[Encoding], perturbation: Pe
         engine.add(ask(encoding), encoding, perturbation, keep)
     engine.run()
     return logits
+
+
+def low_logits(
+    model: Classifier,
+    encodings: Sequence[Encoding],
+    perturbation: Perturbation,
+    tokens_per_batch: int | None = None,
+) -> NDArray[np.float32] | None:
+    """The model's answers to whole inputs in its own precision, [examples, classes]; None where that is float32.
+
+    Args:
+        model: the classifier.
+        encodings: of the examples.
+        perturbation: any one; it hides nothing.
+        tokens_per_batch: the engine's budget.
+    """
+    if model.dtype == "float32":
+        return None
+    return whole_logits(Engine(model, tokens_per_batch=tokens_per_batch), encodings, perturbation)

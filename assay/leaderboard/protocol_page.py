@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from assay.benchmark.low_precision import Change
 from assay.benchmark.summary import CONTROLS
 from assay.leaderboard.board import Board
 from assay.leaderboard.comparison import comparisons
@@ -53,6 +54,7 @@ def _section(board: Board, folders: Mapping[str, str]) -> dict[str, Any]:
         "examples": f"{counts['examples']:,}",
         "accuracy": percent(about["accuracy"]),
         "majority": percent(about["majority"]),
+        "precision": clean(f"{Change(**about['precision'])}.", 400) if about.get("precision") else "",
         "truncated": f"{counts['truncated_examples']:,} ({counts['truncated_tokens']:,} tokens)",
         "skills_of": max((table.skills_of for table in tables), key=len, default=[]),
         "tables": tables,

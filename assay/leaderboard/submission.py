@@ -168,6 +168,14 @@ class _Cost(_Strict):
     seconds: float
 
 
+class _Precision(_Strict):
+    dtype: Literal["bfloat16", "float16"]
+    examples: Count
+    flips: float
+    mean: float
+    largest: float
+
+
 class CellContent(_Strict):
     """The content of cell.json in the present schema."""
 
@@ -183,6 +191,7 @@ class CellContent(_Strict):
     counts: _Counts
     cost: _Cost
     work: dict[Line, float] | None = None
+    precision: _Precision | None = None
 
 
 class ModelChoice(_Strict):
