@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from assay.classifier import Classifier
+from assay.model_loading import is_spread
 
 # Eight bytes each; small enough that what is made of a part stays in a processor's cache.
 _WORDS_AT_ONCE = 2**18
-_HELD = ("_parameters", "_buffers", "_modules")
+_HELD = ("_modules", "_parameters", "_buffers")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # Their layers make buffers anew when a longer text comes, which is no one's fault.
 _GROWING = ("dynamic", "longrope")
@@ -36,13 +37,15 @@ class ModelState:
     """What a model was like at one moment: enough to see every change, without a second copy of its weights.
 
     Of weights and buffers it keeps a checksum; of modules their members and hooks, their mode and their class; and the
-    model's configuration. Other attributes of modules are not looked at.
+    model's configuration. Other attributes of modules, and weights that are fetched from a disk, are not looked at.
     """
 
     def __init__(self, network: Module) -> None:
         """Take in a model as it is now."""
         self._network = network
-        self._modules = [_ModuleState.of(name, module) for name, module in network.named_modules()]
+        # Of a model over several devices, what is fetched when it is needed is another object each time.
+        kinds = _HELD[:1] if is_spread(network) else _HELD
+        self._modules = [_ModuleState.of(name, module, kinds) for name, module in network.named_modules()]
         self._config = copy.deepcopy(vars(network.config))
         self._tensors = dict(_tensors(network))
         # Other names for the same memory, which is still there when somebody sets `.data`.
@@ -115,8 +118,8 @@ class _ModuleState:
     hooks: dict[str, dict[int, Any]]
 
     @classmethod
-    def of(cls, name: str, module: Module) -> _ModuleState:
-        held = [kind for kind in _HELD if not (kind == "_buffers" and _is_growing(module))]
+    def of(cls, name: str, module: Module, kinds: Sequence[str]) -> _ModuleState:
+        held = [kind for kind in kinds if not (kind == "_buffers" and _is_growing(module))]
         return cls(
             name or "the model",
             module,

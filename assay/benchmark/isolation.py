@@ -33,6 +33,9 @@ from assay.example import Example
 # more in bytes: less comes and goes with the lengths of texts.
 GROWTH, GROWTH_IN_BYTES = 2.0, 2**30
 
+# Seconds that a process whose connection is gone is given to be gone itself.
+PATIENCE = 5.0
+
 _children: WeakKeyDictionary[Job, Child] = WeakKeyDictionary()
 
 # Set before anything else, since a signal that is meant for the parent often goes to all of its group.
@@ -188,7 +191,7 @@ class Child:
     def _death(self) -> str:
         """How the process ended, in words."""
         try:
-            code = self._process.wait(timeout=5)
+            code = self._process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             return "the interpreter closed the connection to its parent"
         if code >= 0:

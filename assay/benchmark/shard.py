@@ -19,6 +19,7 @@ from assay.conversation import Case, Conversation, Vector
 from assay.errors import Undefined
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer
+from assay.interruption import check_interruption
 
 
 def compute_shard(
@@ -40,6 +41,7 @@ def compute_shard(
     Returns:
         What was found, by explainer; and what it took for all of them together.
     """
+    check_interruption()
     started = time.perf_counter()
     counted = _Counted(progress)
     found: dict[str, Records] = {}

@@ -1,0 +1,111 @@
+"""Ending on a signal without losing what is finished: Ctrl-C, SIGTERM, and SIGUSR1 as the warning of a scheduler."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+_asked: list[Interrupted] = []
+
+
+class Interrupted(BaseException):
+    """A signal has asked the program to end. No library takes it for an error that it may go on after.
+
+    Attributes:
+        code: with which the program is to end, 128 and the signal's number, as shells do.
+        name: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Take in the signal's number."""
+        super().__init__(number)
+        self.code = 128 + number
+        self.name = signal.Signals(number).name
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise `Interrupted` on the first signal, wherever the program is; end at once on the second.
+
+    A signal that somebody else handles, or ignores as nohup does, is left to them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    default = (signal.SIG_DFL, signal.default_int_handler)
+    known = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in known if signal.getsignal(number) in default}
+    _asked.clear()
+    for number in before:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    if _asked:
+        os._exit(_asked[0].code)
+    _asked.append(Interrupted(number))
+    raise _asked[0]
+
+
+def check_interruption() -> None:
+    """Raise `Interrupted` again where somebody has swallowed it."""
+    if _asked:
+        raise _asked[0]
+
+
+def end_workers() -> None:
+    """End the processes that launchers have started, which would otherwise go on to the end of their work first."""
+    if "joblib" in sys.modules:
+        from joblib.externals.loky import reusable_executor
+
+        if reusable_executor._executor is not None:
+            reusable_executor._executor.shutdown(wait=True, kill_workers=True)
+    if "ray" in sys.modules:
+        import ray
+
+        ray.shutdown()
+
+
+def farewell(end: Interrupted, arguments: list[str]) -> str:
+    """What is kept, and how to go on, in a line.
+
+    Args:
+        end: how the program was interrupted.
+        arguments: of the command.
+    """
+    command = shlex.join(["assay", *arguments])
+    if arguments[:1] != ["run"]:
+        return f"Interrupted ({end.name}): {command}"
+    kept = _kept(arguments[1:])
+    return f"Interrupted ({end.name}). {kept} To go on: {command}"
+
+
+def _kept(arguments: list[str]) -> str:
+    """How much of a run is in its results folder."""
+    # Where the store was not even imported, nothing had begun.
+    if "assay.benchmark.store" not in sys.modules:
+        return "Nothing had begun."
+    from assay.benchmark import launch
+    from assay.benchmark.store import Store
+    from assay.errors import AssayError
+
+    with suppress(AssayError):
+        results = launch.compose("run", [text for text in arguments if not text.startswith("-")]).results
+        root = Path(Store(results).root)
+        cells = len(list(root.glob("*/*/*/cell.json")))
+        shards = len(list(root.glob(".partial/*/[0-9]*-[0-9]*/checksums.json")))
+        return f"Kept in {results}: {cells} finished cells, and {shards} shards of others."
+    return "Nothing had begun."
