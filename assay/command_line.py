@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.errors import AssayError
+from assay.interruption import Interrupted, end_workers, farewell, interruptible
 from assay.leaderboard.command_line import leaderboard
 from assay.plain_text import clean_lines
 
@@ -278,9 +279,14 @@ def attributions(
 
 
 def main() -> None:
-    """Run the command line; what the user got wrong is one line and exit code 2."""
+    """Run the command line; what the user got wrong is one line and exit code 2, a signal one line and its own code."""
     # As `python -m` does, so that a class of the user's own is found in the folder where the command is run.
     sys.path.insert(0, "")
+    with interruptible():
+        _run()
+
+
+def _run() -> None:
     try:
         app()
     except AssayError as error:
@@ -293,6 +299,7 @@ def main() -> None:
         # Not the results: whatever else was being written there, such as a sweep's own notes.
         print(f"Error: {clean_lines(error)}. Free some space and run the same command again.", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\nInterrupted. Finished shards are kept; run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+    except Interrupted as end:
+        end_workers()
+        print(f"\n{clean_lines(farewell(end, sys.argv[1:]))}", file=sys.stderr, flush=True)
+        sys.exit(end.code)
