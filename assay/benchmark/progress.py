@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from assay.benchmark.amounts import duration
+
 # Where there is no terminal to ask, 80 columns would cut the tables.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 SECONDS_BETWEEN_LINES = 15.0
@@ -99,7 +101,7 @@ class Progress:
         if kind is None and self._done > self._skipped:
             seconds = time.monotonic() - self._started
             say(
-                f"{self._done - self._skipped} explanations in {_duration(seconds)}: "
+                f"{self._done - self._skipped} explanations in {duration(seconds)}: "
                 f"{self._rows():,} distinct rows answered, {self._rows() / max(seconds, 1e-9):,.0f} a second."
             )
 
@@ -133,14 +135,8 @@ class Progress:
             left = elapsed / fresh * (self._total - self._done)
             say(
                 f"{self._done} of {self._total} explanations, {self._rows() / elapsed:,.0f} rows/s, "
-                f"{_duration(left)} left"
+                f"{duration(left)} left"
             )
 
     def _rows(self) -> int:
         return self._rows_before + self._rows_now()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -14,6 +14,7 @@ from rich.text import Text
 from assay.benchmark.cell import Cell
 from assay.benchmark.significance import too_few
 from assay.benchmark.summary import CONTROLS, explained_otherwise, overall, summarise, told_apart
+from assay.benchmark.work import known_work, work_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,18 @@ def terminal_table(cells: Sequence[Cell]) -> Group:
             if len(here) == 2 and len(here[0]):
                 told = "" if alone else f", protocol {protocol[:8]}"
                 parts += _tables(group, perturbation, here[0], here[1], told)
+        parts += _work(group)
     return Group(*parts)
+
+
+def _work(cells: Sequence[Cell]) -> list[Text]:
+    """What some cells took together; those of which that is unknown are left out, and told."""
+    known = [cell for cell in cells if work_of(cell) is not None]
+    total = known_work(known)
+    if total is None:
+        return []
+    part = f" of {len(known)} of {len(cells)} cells" if len(known) < len(cells) else ""
+    return [Text(f"Work{part}: {total}.", style="dim")]
 
 
 def _subject(cell: Cell) -> str:
@@ -76,7 +88,7 @@ def _tables(
     labels = []
     for row in rows:
         name = explained_otherwise(by_key[row["key"]][1], row["explained_under"], perturbation)
-        labels.append(Text(_printable(name), style="italic" if row["explainer"] in CONTROLS else ""))
+        labels.append(Text(printable(name), style="italic" if row["explainer"] in CONTROLS else ""))
     by_place = {(row["key"], row["metric"]): row for row in scores.to_dict("records")}
     shown = scores[scores["headline"] & ~scores["metric"].isin(_COSTS)]
     directions = dict(zip(shown["metric"], shown["direction"], strict=True))
@@ -103,7 +115,7 @@ def _tables(
     title = f"{_subject(cells[0])}, {many}, hidden by {perturbation}{follows}{told}"
     counts = {_heading(one): [row["undefined"] if row else 0 for row in found] for one, found in own.items()}
     return [
-        Text(f"\n{_printable(title)}", style="bold"),
+        Text(f"\n{printable(title)}", style="bold"),
         *wrapped(labels, of_scores, len(methods)),
         Text("\nSkill and cost", style="bold"),
         *wrapped(labels, of_skills, len(methods)),
@@ -137,7 +149,7 @@ def _reasons(cells: Sequence[Cell], perturbation: str, measures: Sequence[str]) 
         for (measure, reason), group in told.groupby(["metric", "reason"], sort=False):
             found.setdefault(str(reason), {})[_heading(str(measure))] = None
             count[str(reason)] += len(group)
-    lines = [_printable(f"{', '.join(found[reason])}: {reason}") for reason, _ in count.most_common(_REASONS)]
+    lines = [printable(f"{', '.join(found[reason])}: {reason}") for reason, _ in count.most_common(_REASONS)]
     if len(count) > _REASONS:
         lines.append(f"and {len(count) - _REASONS} further reasons")
     return [Text(f"- {line}", style="dim") for line in lines]
@@ -219,6 +231,6 @@ def _amount(value: float, spec: str) -> Text:
     return Text(format(value, spec) if math.isfinite(value) else _MISSING.strip())
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names come from data; nothing in them may steer the terminal."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

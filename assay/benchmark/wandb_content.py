@@ -16,6 +16,7 @@ from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import mean_curves
 from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS, MEAN_SKILL
+from assay.benchmark.work import work_of
 from assay.content_policy import policy
 from assay.highlight import highlight
 from assay.plain_text import clean
@@ -38,6 +39,19 @@ PLOTS = 50
 """Of so many protocols and ways of hiding the skill is plotted; W&B shows no more on a page."""
 LINKS = 500
 """So many cells at most are declared as a leaderboard's inputs, because each is a question to the server."""
+_WORK = (
+    "forward_rows",
+    "forward_tokens",
+    "backward_rows",
+    "backward_tokens",
+    "seconds",
+    "rows_per_second",
+    "tokens_per_second",
+    "model_share",
+    "padding_share",
+    "asked_per_answered",
+    "known_share",
+)
 ROWS = 200_000  # W&B's limit of a table
 
 
@@ -130,7 +144,8 @@ def summary(cell: Cell, scores: pd.DataFrame, skills: pd.DataFrame) -> Iterator[
 
     A score is `<measure>/<perturbation>/` and `mean`, `ci_low`, `ci_high`, `n`, `undefined`, `skill`, `skill_ci_low` or
     `skill_ci_high`. What the leaderboard ranks by is `mean_skill/<perturbation>/` and `mean`, `ci_low`, `ci_high` or
-    `n`. Beside them are `cost/...`, the mean for an example, `counts/...` and the model's `accuracy`.
+    `n`. Beside them are `cost/...`, the mean for an example, `counts/...`, the model's `accuracy`, and `work/...`: the
+    cell's share of what its job took, and how well the machine was used.
     """
     for row in skills.to_dict("records"):
         if np.isfinite(row["skill"]):
@@ -156,6 +171,12 @@ def summary(cell: Cell, scores: pd.DataFrame, skills: pd.DataFrame) -> Iterator[
         yield f"counts/{name}", int(cell.meta["counts"][name])
     for measure, count in cell.meta["counts"]["undefined"].items():
         yield f"counts/undefined/{measure}", int(count)
+    work = work_of(cell)
+    if work is not None:
+        for name in _WORK:
+            value = getattr(work, name)
+            if np.isfinite(value):
+                yield f"work/{name}", float(value)
     accuracy = cell.meta.get("accuracy")
     if accuracy is not None and np.isfinite(accuracy):
         yield "accuracy", float(accuracy)

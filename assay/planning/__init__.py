@@ -1,0 +1,1 @@
+"""`assay plan`: what a sweep will take, counted and timed on a few of its examples before it starts."""
