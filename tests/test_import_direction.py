@@ -16,6 +16,7 @@ BELOW: dict[str, set[str]] = {
     "leaderboard": {"benchmark", "explainers", "metrics", "tasks"},
     "view": {"benchmark", "explainers", "metrics", "tasks"},
     "figures": {"benchmark", "explainers", "metrics", "tasks"},
+    "planning": {"benchmark", "explainers", "metrics", "tasks"},
     "validation": {"leaderboard", "benchmark", "explainers", "metrics", "tasks"},
 }
 # What stands above the rooms although it lies at the root: what a user calls.
