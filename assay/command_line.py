@@ -73,6 +73,36 @@ def run(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConf
 
 
 @app.command()
+def plan(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, the same as for assay run.")] = None,
+    sweep: Sweep = False,
+    examples: Annotated[int, typer.Option("--examples", help="How many examples of each job to try.")] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", help="How long to try them, all jobs together.")] = 60.0,
+    out: Annotated[Path | None, typer.Option("--json", help="A file for all numbers.")] = None,
+) -> None:
+    """Say what assay run would take, before it starts: rows, tokens, time, disk, on one worker and on several."""
+    import json
+
+    from assay.benchmark import launch
+    from assay.benchmark.progress import console
+    from assay.planning.plan import plan as plan_jobs
+    from assay.planning.terminal import as_json, terminal_plan
+
+    if out is not None and not out.absolute().parent.is_dir():
+        raise AssayError(f"--json {str(out)!r}: there is no folder {str(out.absolute().parent)!r}.")
+    found = plan_jobs(overrides or [], sweep, examples, seconds)
+    if found.jobs:
+        console.print(terminal_plan(found))
+        if out is not None:
+            try:
+                out.write_text(json.dumps(as_json(found), indent=2) + "\n", "utf-8")
+            except OSError as error:
+                raise AssayError(f"{str(out)!r} cannot be written: {error.strerror or error}.") from error
+            typer.echo(f"Plan: {out}")
+    raise typer.Exit(launch.exit_code(found.reports))
+
+
+@app.command()
 def train(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConfig = False) -> None:
     """Fine-tune a classifier for a task and save it as a model folder."""
     from assay.benchmark import launch
