@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from assay import registry
 from assay.benchmark import launchers
 from assay.benchmark.launchers import Home, WorkerDied
+from assay.benchmark.store import Store
 from assay.benchmark.workers import OF_WORKERS, Worker, at_work
 from assay.errors import AssayError, near_matches
 from assay.plain_text import clean_lines
@@ -78,6 +79,13 @@ def launch(
             here = ["hydra/launcher=basic"] if sweep else []
             return _launched(hydra, config_name, guarded, [*overrides, *here], sweep)
         config = _compose(config_name, [_first_value(override) for override in parse(overrides)])
+        if "results" in config:
+            # Before anything makes folders there, or starts workers.
+            store = Store(config.results)
+            store.prepare()
+            if store.name != str(store.root):
+                overrides = [*overrides, f"hydra.sweep.dir={_quoted(str(store.root / '.hydra'))}"]
+                config = _compose(config_name, [_first_value(override) for override in parse(overrides)])
         workers = _workers(config, overrides)
         added = launchers.prepare(config, workers)
         several = workers > 1 or launchers.chosen(config) != launchers.SERIAL
@@ -92,6 +100,12 @@ def launch(
             print(f"Error: {clean_lines(text)}", file=sys.stderr, flush=True)
             return [Report(error=text)]
         return [_together(reports[first : first + workers]) for first in range(0, len(reports), workers)]
+
+
+def _quoted(text: str) -> str:
+    """A text as the value of an override."""
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'"
 
 
 def _launched(
