@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -301,9 +303,5 @@ def _word_at(spans: Sequence[tuple[int, int]], start: int, end: int) -> int:
     A SentencePiece token may begin with the space before its word, and may be nothing but that space: it then belongs
     to the word that follows, or to the last one.
     """
-    for word, (first, last) in enumerate(spans):
-        if start < last and (end > first or last > start >= first):
-            return word
-        if first >= end:
-            return word
-    return len(spans) - 1
+    # The first word that ends after the token begins; a text may have thousands of words.
+    return min(bisect_right(spans, start, key=itemgetter(1)), len(spans) - 1)
