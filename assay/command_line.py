@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,14 @@ ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the compo
 
 
 @app.command()
-def run(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConfig = False) -> None:
+def run(
+    overrides: Overrides = None,
+    sweep: Sweep = False,
+    show_config: ShowConfig = False,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="A trace to write, for ui.perfetto.dev or chrome://tracing.")
+    ] = None,
+) -> None:
     """Explain a task's examples, measure the faithfulness, and keep the results."""
     from assay.benchmark import launch
 
@@ -54,16 +62,22 @@ def run(overrides: Overrides = None, sweep: Sweep = False, show_config: ShowConf
         return
 
     from assay.benchmark.cell import Cell
+    from assay.benchmark.profiling import profiled
     from assay.benchmark.progress import console
     from assay.benchmark.run import run as run_job
     from assay.benchmark.table import terminal_table
 
-    reports = launch.launch(
-        "run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep, spread=True
-    )
+    with nullcontext() if profile is None else profiled(profile) as seen:
+        reports = launch.launch(
+            "run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep, spread=True
+        )
     cells = [Cell.read(Path(path)) for report in reports for path in report.cells]
     if cells:
         console.print(terminal_table(cells))
+    if seen is not None:
+        for line in seen.lines():
+            console.print(line, markup=False)
+        typer.echo(f"Trace: {profile}")
     failed = [report.error for report in reports if report.error]
     if len(reports) > 1:
         for error in failed:
