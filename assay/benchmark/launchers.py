@@ -158,10 +158,11 @@ def multirun(hydra: Hydra, config_name: str, job: Any, overrides: Sequence[str])
             if not _is_death(error):
                 raise
             reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            if restarts == RESTARTS:
+            # A user who takes jobs out of a queue does not want them back.
+            if restarts == RESTARTS or "CANCELLED" in str(error):
                 raise WorkerDied(
-                    f"Workers died {RESTARTS + 1} times ({reason}). What was finished is kept; see whether memory was "
-                    "short, then go on with the same command:"
+                    f"Workers died, and were started again {restarts} times ({reason}). What was finished is kept; "
+                    "see whether memory was short, then go on with the same command:"
                 ) from error
             restarts += 1
             say(f"A worker died ({reason}). What was finished is kept; starting again ({restarts} of {RESTARTS}).")
