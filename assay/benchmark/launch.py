@@ -238,14 +238,19 @@ def _own_perturbation(argument: str) -> str:
 
 
 def _check(config_name: str, overrides: Sequence[str]) -> None:
-    """Compose once with every value that is given, so that a misspelt one shows before any job has run."""
+    """Compose once with every value that can be wrong, so that a misspelt one shows before any job has run."""
     parsed = parse(overrides)
     _check_groups(parsed)
     single = [_first_value(override) for override in parsed]
     _compose(config_name, single)
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
     for place, override in enumerate(parsed):
-        for value in _values(override)[1:]:
-            _compose(config_name, [*single[:place], value, *single[place + 1 :]])
+        key = override.key_or_group
+        # Any value of a plain setting composes as the first does, and of a thousand seeds each would take its time.
+        if key.startswith("hydra") or hydra.config_loader.get_group_options(key):
+            for value in _values(override)[1:]:
+                _compose(config_name, [*single[:place], value, *single[place + 1 :]])
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
