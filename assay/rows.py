@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -136,18 +137,22 @@ class Stack:
             None if self.embedded is None else self.embedded[place],
         )
 
-    def keys(self) -> list[bytes]:
+    def keys(self, entropy: int | None = None) -> list[bytes]:
         """A digest of 16 bytes for each row; among rows of one kind, the same when the model would see the same.
 
-        Two sums modulo 2⁶⁴ of the row's numbers times random odd numbers, drawn anew in each process (multilinear
-        hashing, Carter & Wegman 1979): two rows that differ get the same digest with a chance below 2⁻⁹⁰.
+        Two sums modulo 2⁶⁴ of the row's numbers times random odd numbers (multilinear hashing, Carter & Wegman 1979):
+        two rows that differ get the same digest with a chance below 2⁻⁹⁰.
+
+        Args:
+            entropy: what the random numbers are drawn from, a secret; by default drawn anew in each process.
         """
+        entropy = _ENTROPY if entropy is None else entropy
         digests = np.zeros((len(self), 2), dtype=np.uint64)
         for number, part in enumerate((self.ids, self.segments, self.attended)):
             if part is not None:
-                digests += _hashed(part, number)
+                digests += _hashed(part, number, entropy)
         if self.embedded is not None:
-            digests += _hashed(np.packbits(self.embedded.reshape(len(self), -1), axis=1), 3)
+            digests += _hashed(np.packbits(self.embedded.reshape(len(self), -1), axis=1), 3, entropy)
         keys: list[bytes] = digests.view("V16").ravel().tolist()
         return keys
 
@@ -229,25 +234,25 @@ def _stacked(parts: Iterable[NDArray[Any] | None]) -> NDArray[Any]:
     return np.stack([part for part in parts if part is not None])
 
 
-def _hashed(part: NDArray[Any], number: int) -> NDArray[np.uint64]:
+def _hashed(part: NDArray[Any], number: int, entropy: int) -> NDArray[np.uint64]:
     """Two numbers for each row, [rows, 2], or [1, 2] where all rows are one and the same in memory.
 
     Args:
         part: [rows, tokens].
         number: which part of a row it is.
+        entropy: what the random numbers are drawn from.
     """
     if part.strides[0] == 0:
         part = part[:1]
-    found: NDArray[np.uint64] = part.astype(np.uint64) @ _factors(number, part.shape[1])
+    found: NDArray[np.uint64] = part.astype(np.uint64) @ _factors(number, part.shape[1], entropy)
     return found
 
 
-_ENTROPY = np.random.SeedSequence().entropy
+_ENTROPY = int.from_bytes(os.urandom(16), "little")
 
 
 @cache
-def _factors(number: int, length: int) -> NDArray[np.uint64]:
+def _factors(number: int, length: int, entropy: int) -> NDArray[np.uint64]:
     """Random odd numbers, [length, 2]."""
-    assert isinstance(_ENTROPY, int)
-    rng = np.random.default_rng([_ENTROPY, number, length])
+    rng = np.random.default_rng([entropy, number, length])
     return rng.integers(2**64, size=(length, 2), dtype=np.uint64) | np.uint64(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,15 +28,18 @@ class Answers:
         tokens: [rows], how long each is.
         seconds: [rows], each row's share of the batch that it was in.
         block: [rows], the block of rows that each is waiting in, from 1 on; 0 where it has been answered.
+        stored: [rows], whether the answer was known before anyone asked.
     """
 
-    def __init__(self, classes: int, output: Output) -> None:
+    def __init__(self, classes: int, output: Output, entropy: int | None = None) -> None:
         """Begin without a row.
 
         Args:
             classes: of the model.
             output: what the conversations receive.
+            entropy: what the digests of rows hang on (`Stack.keys`).
         """
+        self._entropy = entropy
         self._output: Output = output
         # Which answers a conversation gets must not hang on what others ask, so each precision has its own.
         self._numbers: dict[tuple[str, Dtype | None, Kind], dict[bytes, int]] = {}
@@ -45,6 +49,9 @@ class Answers:
         self.tokens = np.empty(_FIRST_ROOM, dtype=np.int32)
         self.seconds = np.empty(_FIRST_ROOM, dtype=np.float64)
         self.block = np.empty(_FIRST_ROOM, dtype=np.int32)
+        self.stored = np.empty(_FIRST_ROOM, dtype=np.bool_)
+        self._met = np.empty(_FIRST_ROOM, dtype=np.bool_)
+        self._has_stored = False
 
     def __len__(self) -> int:
         return self._length
@@ -57,24 +64,74 @@ class Answers:
         known = self._numbers.setdefault((example, dtype, stack.kind), {})
         numbers: list[int] = []
         fresh: list[int] = []
-        for place, key in enumerate(stack.keys()):
+        for place, key in enumerate(stack.keys(self._entropy)):
             number = known.get(key)
             if number is None:
                 number = known[key] = self._length + len(fresh)
                 fresh.append(place)
             numbers.append(number)
-        first, self._length = self._length, self._length + len(fresh)
-        self._make_room()
-        self.tokens[first : self._length] = stack.kind[0]
+        self._make_room(len(fresh), stack.kind)
         return np.array(numbers, dtype=np.intp), np.array(fresh, dtype=np.intp)
 
-    def take(self, numbers: Numbers | slice, logits: NDArray[np.float32], seconds: float) -> None:
+    def recall(
+        self,
+        example: str,
+        kind: Kind,
+        keys: Sequence[bytes],
+        logits: NDArray[np.float32],
+        seconds: NDArray[np.floating],
+    ) -> None:
+        """Take in what the model has said before, in its own precision, of rows of one kind of one example.
+
+        Args:
+            example: its id.
+            kind: of the rows.
+            keys: their digests.
+            logits: [rows, classes].
+            seconds: [rows], what each of them took.
+        """
+        known = self._numbers.setdefault((example, None, kind), {})
+        fresh: list[int] = []
+        for place, key in enumerate(keys):
+            if key not in known:
+                known[key] = self._length + len(fresh)
+                fresh.append(place)
+        rows = self._make_room(len(fresh), kind)
+        self.take(rows, logits[fresh], seconds[fresh])
+        self.store(rows)
+
+    def store(self, numbers: Numbers | slice) -> None:
+        """Have it known that the answers to these rows were there before anyone asked."""
+        self.stored[numbers] = True
+        self._has_stored = True
+
+    def meet(self, numbers: Numbers) -> int:
+        """How many of the rows that are asked were stored before and have not been asked yet."""
+        if not self._has_stored:
+            return 0
+        met = np.unique(numbers[self.stored[numbers] & ~self._met[numbers]])
+        self._met[met] = True
+        return len(met)
+
+    def found_out(self) -> Iterator[tuple[str, Kind, list[bytes], Numbers]]:
+        """What the model itself has answered in its own precision: example, kind, digests and numbers of its rows."""
+        for (example, dtype, kind), known in self._numbers.items():
+            if dtype is None:
+                numbers = np.fromiter(known.values(), dtype=np.intp, count=len(known))
+                (new,) = np.nonzero(~self.stored[numbers] & (self.block[numbers] == 0))
+                if len(new):
+                    keys = list(known)
+                    yield example, kind, [keys[place] for place in new], numbers[new]
+
+    def take(
+        self, numbers: Numbers | slice, logits: NDArray[np.float32], seconds: float | NDArray[np.floating]
+    ) -> None:
         """Take in what the model said of rows.
 
         Args:
             numbers: of the rows.
             logits: [rows, classes].
-            seconds: what each of them took.
+            seconds: what each of them took, one number for all or [rows].
         """
         self.logits[numbers] = logits
         self.outputs[numbers] = transform(torch.from_numpy(logits).double(), self._output).numpy()
@@ -108,12 +165,17 @@ class Answers:
             outputs = outputs - outputs[:, [foil]]
         return outputs.astype(np.float32)
 
-    def _make_room(self) -> None:
-        room = len(self.tokens)
+    def _make_room(self, count: int, kind: Kind) -> slice:
+        """Number some more rows of one kind."""
+        rows = slice(self._length, self._length + count)
+        self._length, room = rows.stop, len(self.tokens)
         if self._length > room:
             more = max(self._length, 2 * room) - room
-            for name in ("logits", "outputs", "tokens", "seconds", "block"):
+            for name in ("logits", "outputs", "tokens", "seconds", "block", "stored", "_met"):
                 setattr(self, name, _longer(getattr(self, name), more))
+        self.tokens[rows] = kind[0]
+        self.stored[rows] = self._met[rows] = False
+        return rows
 
 
 def _longer(array: NDArray[Any], more: int) -> NDArray[Any]:

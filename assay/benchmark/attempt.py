@@ -10,6 +10,7 @@ from assay.benchmark.configured_model import load_again
 from assay.benchmark.evaluation import Evaluation
 from assay.benchmark.job import Job
 from assay.benchmark.records import Records
+from assay.benchmark.shared_answers import SharedAnswers
 from assay.benchmark.work import Work
 from assay.classifier import Classifier
 from assay.example import Example
@@ -60,6 +61,7 @@ def attempt(
         job.settings,
         job.content["tokens_per_batch"],
         listener.advance,
+        shared=_shared(job, model),
     )
     work = evaluation.engine.work
     listener.watch(lambda: int(work.rows_answered))
@@ -82,6 +84,16 @@ def attempt(
         check_model()
         raise Fault(f"the program was ended (SystemExit: {end})") from end
     check_model()
+    evaluation.share()
     work.passed(model.cost.since(before))
     work.seconds = time.perf_counter() - started
     return records, work
+
+
+def _shared(job: Job, model: Classifier) -> SharedAnswers | None:
+    """The answers that the cells of the store share; only float32 is precise enough for that."""
+    if not job.content["share_answers"] or model.dtype != "float32":
+        return None
+    if job.shared is None:
+        job.shared = SharedAnswers(job.store.root, model, reads=job.content["overwrite"] != "always")
+    return job.shared

@@ -103,6 +103,7 @@ class Engine:
         tokens_per_batch: int | None = None,
         dtype: Dtype | None = None,
         under_way: int | None = None,
+        answers: Answers | None = None,
     ) -> None:
         """Set up an engine without any conversation.
 
@@ -113,6 +114,7 @@ class Engine:
             dtype: the precision of the arithmetic; by default the classifier's.
             under_way: how many batches the model is given before the first of them is read; by default 2 on CUDA,
                 which computes while the next is prepared, and 1 elsewhere.
+            answers: what is known already, and where what is found out goes; by default nothing.
         """
         if tokens_per_batch is None:
             on_cpu = model.device.type == "cpu"
@@ -125,7 +127,7 @@ class Engine:
         self.dtype = dtype
         self.work = Work()
         self._most_under_way = under_way or (CUDA_BATCHES_UNDER_WAY if model.device.type == "cuda" else 1)
-        self._answers = Answers(len(model.labels), output)
+        self._answers = Answers(len(model.labels), output) if answers is None else answers
         self._asking: dict[tuple[int, int, Dtype | None], list[_Talk]] = {}
         self._waiting = WaitingRows[_Talk]()
         self._blocks: dict[int, Block[_Talk]] = {}
@@ -165,6 +167,7 @@ class Engine:
         for places, stack in rows.parts:
             numbers, _ = self._answers.number(encoding.id, stack, self.dtype)
             self._answers.take(numbers, logits[places], seconds=0.0)
+            self._answers.store(numbers)
 
     def run(self) -> None:
         """Ask and answer until every conversation has ended."""
@@ -306,6 +309,7 @@ class Engine:
             numbers[places], fresh = self._answers.number(talks[0].encoding.id, stack, dtype)
             if len(fresh):
                 self._wait(stack if len(fresh) == len(stack) else stack[fresh], int(numbers[places[fresh[0]]]), dtype)
+        self.work.rows_known += self._answers.meet(numbers)
         self._let_wait(talks, of_talk, numbers)
         seconds = (time.perf_counter() - started) / len(talks)
         for talk, own in zip(talks, np.split(numbers, np.cumsum(of_talk)[:-1]), strict=True):

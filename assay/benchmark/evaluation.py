@@ -15,6 +15,7 @@ from assay.benchmark import scoring
 from assay.benchmark.engine import Engine, Outcome
 from assay.benchmark.looking_inside import Inside
 from assay.benchmark.records import Record, Records
+from assay.benchmark.shared_answers import SharedAnswers
 from assay.benchmark.whole_inputs import whole_logits
 from assay.classifier import Classifier
 from assay.conversation import (
@@ -111,6 +112,7 @@ class Evaluation:
         targets: Sequence[str | int] | None = None,
         encodings: Sequence[Encoding] | None = None,
         foils: Sequence[int | None] | None = None,
+        shared: SharedAnswers | None = None,
     ) -> None:
         """Encode the examples and find out what is to be explained.
 
@@ -125,6 +127,7 @@ class Evaluation:
             targets: for each example its own target, in place of that of the settings.
             encodings: of the examples, in place of the model's own.
             foils: for each example the class that its target is contrasted with, in place of what the settings say.
+            shared: what the model has answered in other runs; what is found out is written there by `share`.
 
         Raises:
             AssayError: two examples with one id, or a target that some example lacks.
@@ -134,13 +137,15 @@ class Evaluation:
         self.metrics = metrics
         self.perturbations = perturbations
         self.settings = settings
-        self.engine = Engine(model, settings.output, tokens_per_batch)
         self._as_given = encodings is not None
         if encodings is None:
             encodings = [model.encode(example, settings.feature) for example in self.examples]
         self.encodings = list(encodings)
         if len({example.id for example in self.examples}) != len(self.examples):
             raise AssayError("Two examples have the same id.")
+        self._shared = shared
+        self._answers = None if shared is None else shared.recall(self.encodings, settings.output)
+        self.engine = Engine(model, settings.output, tokens_per_batch, answers=self._answers)
         self._finished = finished
         self._verdicts: dict[str, list[_Verdict]] = {}
         self.logits = self._predict()
@@ -298,6 +303,11 @@ class Evaluation:
         """Let all conversations come to their end; the records of each explainer by its name."""
         self.engine.run()
         return {name: self._records(verdicts) for name, verdicts in self._verdicts.items()}
+
+    def share(self) -> None:
+        """Write down what the model has answered, where answers are shared."""
+        if self._shared is not None and self._answers is not None:
+            self._shared.keep(self.encodings, self._answers)
 
     def _draws(self, explainer: Explainer, n: int) -> list[_Draw]:
         if not explainer.searches:

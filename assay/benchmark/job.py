@@ -21,6 +21,7 @@ from assay.benchmark.labels import match_labels
 from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.own_perturbation import build_explainer
 from assay.benchmark.progress import say
+from assay.benchmark.shared_answers import SharedAnswers
 from assay.benchmark.store import Store
 from assay.benchmark.summary import CONTROLS
 from assay.benchmark.workers import OF_WORKERS
@@ -57,6 +58,7 @@ class Job:
         settings: what else is the same for all its cells.
         backgrounds: examples of the task's train split, by how many were asked for.
         alone: explainers that are computed apart from the others since they took a shard down with them.
+        shared: the model's answers that its cells share with others, once they are needed.
     """
 
     content: dict[str, Any]
@@ -69,6 +71,7 @@ class Job:
     settings: Settings
     backgrounds: dict[int, Sequence[Example]] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
+    shared: SharedAnswers | None = None
 
     @property
     def judges(self) -> dict[str, MethodMetric]:
@@ -135,6 +138,8 @@ def check(config: DictConfig) -> Job:
             raise unknown_name(key, str(content[key]), choices)
     _whole_number("shard_size", content["shard_size"])
     _check_faults(content)
+    if not isinstance(content["share_answers"], bool):
+        raise AssayError(f"share_answers must be true or false, not {content['share_answers']!r}.")
     for group, example in (("metrics", "metric=default"), ("perturbations", "perturbation=mask")):
         if not content.get(group):
             raise AssayError(f"There are no {group}. Choose some, for example with {example}.")
