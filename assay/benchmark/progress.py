@@ -58,9 +58,14 @@ def speak_up() -> None:
     _voice.mute = False
 
 
-def say(text: str) -> None:
-    """Print a line, above the bar if there is one."""
-    if not _voice.mute:
+def say(text: str, own: bool = False) -> None:
+    """Print a line, above the bar if there is one.
+
+    Args:
+        text: the line.
+        own: whether it is of this process alone, so that no other worker says it.
+    """
+    if own or not _voice.mute:
         console.print(f"{_voice.name}{text}", markup=False)
 
 

@@ -163,7 +163,10 @@ def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str,
         try:
             cell = store.find(meta)
         except Damaged as damage:
-            say(f"Warning: {damage}. Set aside as {store.set_aside(store.cell_path(meta))}; it is computed again.")
+            say(
+                f"Warning: {damage}. Set aside as {store.set_aside(store.cell_path(meta))}; it is computed again.",
+                own=True,
+            )
             continue
         if cell is not None:
             cells[name] = cell
