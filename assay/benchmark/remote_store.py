@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -56,6 +57,8 @@ class Remote:
                 f"results={urlsplit(url).scheme}://… holds a password or a chain of protocols. Give a plain one, such as "
                 "s3://bucket/folder, and credentials where the protocol's own tools look for them."
             )
+        if not urlsplit(url).netloc and urlsplit(url).scheme != "memory":
+            raise AssayError(f"results={url} names no bucket or host. Give a URL such as s3://bucket/folder.")
         try:
             self._files, root = fsspec.core.url_to_fs(self.url)
         except ImportError as error:
@@ -63,8 +66,6 @@ class Remote:
         except Exception as error:
             raise AssayError(f"results={self.url} cannot be used: {clean(error)}.") from error
         self._root = str(root).rstrip("/")
-        if not self._root.strip("/") and urlsplit(url).scheme != "memory":
-            raise AssayError(f"results={url} names no bucket or folder. Give one, such as s3://bucket/folder.")
         self._writable = False
 
     def check(self) -> None:
@@ -201,5 +202,7 @@ def _package(url: str) -> str:
 
 def _entry(info: Mapping[str, Any]) -> Entry:
     size = int(info.get("size") or 0)
-    stamp = next((str(info[name]) for name in _STAMPS if info.get(name)), "")
+    stamp = next((info[name] for name in _STAMPS if info.get(name)), "")
+    # Some protocols list a time as text, and tell it of a single object as a time.
+    stamp = str(stamp.isoformat() if isinstance(stamp, datetime) else stamp)
     return Entry(f"{size}-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}", size)
