@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from assay.checks import whole_number
+from assay.conversation import Explanation
 from assay.encoding import Subwords
 from assay.errors import near_matches
 from assay.explainers.base import WhiteBoxExplainer
 from assay.explainers.passes import drawn, every_row, given, gradients, parts, take
+from assay.explainers.steady import GROUPS, known_tolerance, rounds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from assay.encoding import Batch
 
 Norm = Literal["l2", "l1", "sum"]
+
+# What is drawn before a standard error is looked at.
+_FIRST_SAMPLES = 10
 
 
 class Gradient(WhiteBoxExplainer):
@@ -72,23 +79,66 @@ class _Noisy(WhiteBoxExplainer):
 
     signed = False
 
-    def __init__(self, samples: int, noise: float, subwords: Subwords) -> None:
+    def __init__(self, samples: int, noise: float, subwords: Subwords, tolerance: float | None) -> None:
         super().__init__(subwords)
         self.samples = whole_number("samples", samples, at_least=1)
         if not 0 <= noise < float("inf"):
             raise ValueError(f"noise must be a finite number of at least 0, not {noise!r}")
         self.noise = noise
+        self.tolerance = known_tolerance(tolerance)
+
+    @abstractmethod
+    def _of_moments(self, mean: Tensor, deviations: Tensor) -> Tensor:
+        """The scores, [..., tokens], from the mean gradient and the mean square of its deviations."""
+
+    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor | Explanation:
+        """Scores, [batch, tokens]."""
+        if self.tolerance is None:
+            return self._of_moments(*self._moments(model, batch, target))
+        return self._steady(model, batch, target, self.tolerance)
+
+    def _steady(self, model: Classifier, batch: Batch, target: Tensor, tolerance: float) -> Explanation:
+        """Scores of each example from as many samples as it needs."""
+        import torch
+
+        embeddings, spread = model.embeddings(batch), self._spread(model, batch)
+        scores = embeddings.new_zeros(embeddings.shape[:2])
+        used, errors = (embeddings.new_zeros(len(embeddings)) for _ in range(2))
+        for part in parts(batch, len(embeddings), self.samples):
+            active, before = every_row(batch)[part], 0
+            sums = {row: _GroupSums(embeddings[row]) for row in active.tolist()}
+            for count in rounds(_FIRST_SAMPLES, self.samples):
+                some = take(batch, active)
+                size = spread[active, None, None, None] * some.eligible[:, None, :, None]
+                noise = drawn(some, _normal, embeddings[active], count - before) * size
+                points = (embeddings[active, None] + noise).flatten(0, 1)
+                rows = every_row(some, count - before)
+                found = [gradient for _, _, gradient, _ in gradients(model, some, target[active], rows, given(points))]
+                sampled = torch.cat(found).view(len(active), count - before, *embeddings.shape[1:])
+                for row, new in zip(active.tolist(), sampled, strict=True):
+                    sums[row].add(new)
+                    scores[row] = self._of_moments(*sums[row].moments())
+                    error = sums[row].standard_error(self._of_moments)
+                    used[row], errors[row] = count, error[batch.eligible[row]].max()
+                before = count
+                active = active[errors[active] > tolerance]
+                if not len(active):
+                    break
+        return Explanation(scores, {"samples": used, "standard_error": errors})
+
+    def _spread(self, model: Classifier, batch: Batch) -> Tensor:
+        """The noise's standard deviation, [batch]."""
+        embeddings, eligible = model.embeddings(batch), batch.eligible[..., None]
+        widest = embeddings.masked_fill(~eligible, -float("inf")).amax((1, 2))
+        narrowest = embeddings.masked_fill(~eligible, float("inf")).amin((1, 2))
+        return self.noise * (widest - narrowest)
 
     def _moments(self, model: Classifier, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the gradient under noise, and the mean square of its deviations; [batch, tokens, width]."""
         import torch
 
-        embeddings = model.embeddings(batch)
+        embeddings, spread = model.embeddings(batch), self._spread(model, batch)
         eligible = batch.eligible[..., None]
-        widest = embeddings.masked_fill(~eligible, -float("inf")).amax((1, 2))
-        narrowest = embeddings.masked_fill(~eligible, float("inf")).amin((1, 2))
-        spread = self.noise * (widest - narrowest)
-
         mean, deviations = embeddings.new_zeros(embeddings.shape), embeddings.new_zeros(embeddings.shape)
         # Noise is drawn for as many examples at a time as fit, all samples of one before the next.
         for group in parts(batch, len(embeddings), self.samples):
@@ -102,6 +152,47 @@ class _Noisy(WhiteBoxExplainer):
             mean[group] = sampled.mean(1)
             deviations[group] = (sampled - mean[group, None]).square().mean(1)
         return mean, deviations
+
+
+class _GroupSums:
+    """The sums of one example's gradients and of their squares, in groups of samples that can be left out."""
+
+    def __init__(self, like: Tensor) -> None:
+        import torch
+
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        self._sums, self._squares = (like.new_zeros((GROUPS, *like.shape), dtype=dtype) for _ in range(2))
+        self._counts = like.new_zeros((GROUPS, 1, 1), dtype=dtype)
+        self._samples = 0
+
+    def add(self, gradients: Tensor) -> None:
+        """Take in gradients, [samples, tokens, width]."""
+        for gradient in gradients.to(self._sums.dtype):
+            group = self._samples % GROUPS
+            self._sums[group] += gradient
+            self._squares[group] += gradient.square()
+            self._counts[group] += 1
+            self._samples += 1
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The mean, and the mean square of the deviations from it, [tokens, width]."""
+        return _moments_of(self._sums.sum(0), self._squares.sum(0), self._counts.sum(0))
+
+    def standard_error(self, scores: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """The standard error of scores of the moments, [tokens]: the grouped jackknife (see `steady`)."""
+        groups = min(GROUPS, self._samples)
+        if groups < 2:
+            return self._sums.new_full(self._sums.shape[1:2], float("inf"))
+        sums, squares, counts = (
+            values.sum(0) - values[:groups] for values in (self._sums, self._squares, self._counts)
+        )
+        without = scores(*_moments_of(sums, squares, counts))
+        return ((groups - 1) * without.var(0, correction=0)).sqrt()
+
+
+def _moments_of(sums: Tensor, squares: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    mean = sums / counts
+    return mean, (squares / counts - mean.square()).clamp_min(0)
 
 
 class SmoothGrad(_Noisy):
@@ -121,20 +212,27 @@ class SmoothGrad(_Noisy):
         noise: the noise's standard deviation, as a share of the embeddings' range.
         norm: `l2`, `l1` or `sum`.
         subwords: how token scores become a word's.
+        tolerance: the standard error, in the score's unit, at which no more copies are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 1, a negative noise or an unknown norm.
+        ValueError: `samples` below 1, a negative noise, an unknown norm, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 50, noise: float = 0.1, norm: Norm = "l2", subwords: Subwords = "sum") -> None:
-        super().__init__(samples, noise, subwords)
+    def __init__(
+        self,
+        samples: int = 50,
+        noise: float = 0.1,
+        norm: Norm = "l2",
+        subwords: Subwords = "sum",
+        tolerance: float | None = None,
+    ) -> None:
+        super().__init__(samples, noise, subwords, tolerance)
         self.norm = _known_norm(norm)
         if norm == "sum":
             self.signed = True
 
-    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
-        """Norms of the mean gradient, [batch, tokens]."""
-        mean, _ = self._moments(model, batch, target)
+    def _of_moments(self, mean: Tensor, deviations: Tensor) -> Tensor:
+        """Norms of the mean gradient."""
         return _reduced(mean, self.norm)
 
 
@@ -150,17 +248,19 @@ class VarGrad(_Noisy):
         samples: how many noisy copies.
         noise: the noise's standard deviation, as a share of the embeddings' range.
         subwords: how token scores become a word's.
+        tolerance: the standard error, in the score's unit, at which no more copies are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 2 or a negative noise.
+        ValueError: `samples` below 2, a negative noise, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 50, noise: float = 0.1, subwords: Subwords = "sum") -> None:
-        super().__init__(whole_number("samples", samples, at_least=2), noise, subwords)
+    def __init__(
+        self, samples: int = 50, noise: float = 0.1, subwords: Subwords = "sum", tolerance: float | None = None
+    ) -> None:
+        super().__init__(whole_number("samples", samples, at_least=2), noise, subwords, tolerance)
 
-    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
-        """Variances summed over the embedding, [batch, tokens]."""
-        _, deviations = self._moments(model, batch, target)
+    def _of_moments(self, mean: Tensor, deviations: Tensor) -> Tensor:
+        """Variances summed over the embedding."""
         return deviations.sum(-1)
 
 
@@ -176,17 +276,19 @@ class SquareGrad(_Noisy):
         samples: how many noisy copies.
         noise: the noise's standard deviation, as a share of the embeddings' range.
         subwords: how token scores become a word's.
+        tolerance: the standard error, in the score's unit, at which no more copies are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 1 or a negative noise.
+        ValueError: `samples` below 1, a negative noise, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 50, noise: float = 0.1, subwords: Subwords = "sum") -> None:
-        super().__init__(samples, noise, subwords)
+    def __init__(
+        self, samples: int = 50, noise: float = 0.1, subwords: Subwords = "sum", tolerance: float | None = None
+    ) -> None:
+        super().__init__(samples, noise, subwords, tolerance)
 
-    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
-        """Mean squares summed over the embedding, [batch, tokens]."""
-        mean, deviations = self._moments(model, batch, target)
+    def _of_moments(self, mean: Tensor, deviations: Tensor) -> Tensor:
+        """Mean squares summed over the embedding."""
         return (mean.square() + deviations).sum(-1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import numpy as np
@@ -15,6 +16,7 @@ from assay.encoding import Subwords
 from assay.errors import AssayError, near_matches
 from assay.explainers.base import WhiteBoxExplainer
 from assay.explainers.passes import drawn, every_row, gradients, outputs, parts, take
+from assay.explainers.steady import known_tolerance, rounds, standard_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,9 @@ Baseline = Literal["mask", "pad", "zero", "mean", "noise", "training"]
 
 # Below this difference between the outputs at both ends, a relative error says nothing.
 _LEAST_DIFFERENCE = 0.01
+
+# What is drawn before a standard error is looked at.
+_FIRST_SAMPLES = 10
 
 
 class IntegratedGradients(WhiteBoxExplainer):
@@ -173,13 +178,17 @@ class ExpectedGradients(WhiteBoxExplainer):
         samples: how many pairs of a text and a point on the way are drawn.
         texts: how many texts of the train split they are drawn from.
         subwords: how token scores become a word's.
+        tolerance: the standard error at which no more pairs are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` or `texts` below 1.
+        ValueError: `samples` or `texts` below 1, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 100, texts: int = 100, subwords: Subwords = "sum") -> None:
+    def __init__(
+        self, samples: int = 100, texts: int = 100, subwords: Subwords = "sum", tolerance: float | None = None
+    ) -> None:
         super().__init__(subwords)
+        self.tolerance = known_tolerance(tolerance)
         self.samples = whole_number("samples", samples, at_least=1)
         self.texts = whole_number("texts", texts, at_least=1)
         self.background = self.texts
@@ -189,7 +198,7 @@ class ExpectedGradients(WhiteBoxExplainer):
         """Keep the texts to draw from."""
         self._texts = word_tokens(model, background)
 
-    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
+    def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor | Explanation:
         """Shares of f(x) − E f(b), [batch, tokens].
 
         Raises:
@@ -197,6 +206,7 @@ class ExpectedGradients(WhiteBoxExplainer):
         """
         full = model.embeddings(batch)
         scores = full.new_zeros(full.shape[:2])
+        used, errors = full.new_zeros(len(full)), full.new_zeros(len(full))
         # The texts of as many examples at a time as fit into a pass are made into embeddings.
         for group in parts(batch, len(full), self.samples):
             some = take(batch, every_row(batch)[group])
@@ -206,9 +216,39 @@ class ExpectedGradients(WhiteBoxExplainer):
             path = _Straight(
                 model, some, target[group], rows, start.flatten(0, 1), (full[group, None] - start).flatten(0, 1)
             )
-            shares, _ = path.at(np.arange(len(rows)), along.reshape(-1))
-            scores[group] = shares.view(-1, self.samples, full.shape[1]).mean(1)
-        return scores
+            if self.tolerance is None:
+                shares, _ = path.at(np.arange(len(rows)), along.reshape(-1))
+                scores[group] = shares.view(-1, self.samples, full.shape[1]).mean(1)
+            else:
+                scores[group], used[group], errors[group] = self._steady(path, along, self.tolerance)
+        return scores if self.tolerance is None else Explanation(scores, {"samples": used, "standard_error": errors})
+
+    def _steady(self, path: _Straight, along: NDArray[np.float64], tolerance: float) -> tuple[Tensor, ...]:
+        """The scores of some examples, [rows, tokens], their numbers of samples and standard errors, [rows].
+
+        Args:
+            path: from each text to each example, all those of one example before the next.
+            along: [rows, samples], the point on each of them.
+            tolerance: the standard error to reach.
+        """
+        count = len(along)
+        known = np.zeros((*along.shape, path.start.shape[1]))
+        scores, used, errors = np.zeros((count, known.shape[2])), np.zeros(count), np.full(count, np.inf)
+        before = 0
+        for samples in rounds(_FIRST_SAMPLES, self.samples):
+            active = np.flatnonzero(errors > tolerance)
+            if not len(active):
+                break
+            new = np.arange(before, samples)
+            places = (active[:, None] * self.samples + new).reshape(-1)
+            shares, _ = path.at(places, along[active][:, new].reshape(-1))
+            known[active[:, None], new] = shares.double().cpu().numpy().reshape(len(active), len(new), -1)
+            for row in active:
+                shares_of_row = known[row, :samples]
+                scores[row], used[row] = shares_of_row.mean(0), samples
+                errors[row] = standard_error(partial(_mean_of, shares_of_row), np.arange(samples)).max()
+            before = samples
+        return tuple(path.start.new_tensor(values) for values in (scores, used, errors))
 
 
 class SequentialIntegratedGradients(WhiteBoxExplainer):
@@ -408,6 +448,12 @@ class _Integral:
         ends = self.known[left][0] + self.known[right][0]
         share: NDArray[np.float64] = (right - left) / 6 * (ends + 4 * self.known[(left + right) / 2][0])
         return share
+
+
+def _mean_of(shares: NDArray[np.float64], used: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The mean over some samples, [tokens]."""
+    mean: NDArray[np.float64] = shares[used].mean(0)
+    return mean
 
 
 def word_tokens(model: Classifier, background: Sequence[Example]) -> tuple[NDArray[np.int64], ...]:

@@ -15,6 +15,7 @@ from assay.checks import whole_number
 from assay.conversation import Case, Conversation, Explanation, Feature, Keep, Vector
 from assay.errors import AssayError, near_matches
 from assay.explainers.base import BlackBoxExplainer, WhiteBoxExplainer
+from assay.explainers.steady import known_tolerance, until_steady
 from assay.infilling import Infill, MaskedLanguageModel
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 Unit = Literal["feature", "span", "sentence"]
 EmbeddingReplacement = Literal["zero", "mean", "noise"]
 HiddenReplacement = Literal["zero", "mean"]
+
+# What is asked before a standard error is looked at.
+_FIRST_MASKS = 100
+_FIRST_DESIGNS = 16
 
 _SENTENCE_ENDS = (".", "!", "?")
 
@@ -400,26 +405,44 @@ class Rise(BlackBoxExplainer):
     Args:
         samples: how many masks are drawn; the paper takes 4,000 to 8,000 for images.
         p: the probability with which a feature is visible.
+        tolerance: the standard error at which no more masks are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 1, or `p` not between 0 and 1.
+        ValueError: `samples` below 1, or `p` not between 0 and 1, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 1000, p: float = 0.5) -> None:
+    def __init__(self, samples: int = 1000, p: float = 0.5, tolerance: float | None = None) -> None:
         self.samples = whole_number("samples", samples, at_least=1)
         if isinstance(p, bool) or not isinstance(p, int | float) or not 0 < p < 1:
             raise ValueError(f"p must be a number between 0 and 1, both excluded, not {p!r}")
         self.p = p
+        self.tolerance = known_tolerance(tolerance)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about random inputs; return [n] differences of means."""
         keep = case.rng.random((self.samples, case.n)) < self.p
-        answers = yield keep
-        outputs = answers[:, case.target].astype(np.float64)
-        mean = outputs.mean()
-        # A feature that no mask has shown scores 0.
-        scores = (outputs - mean) @ keep / np.maximum(1, keep.sum(axis=0))
-        return Explanation(scores, {"mean_output": float(mean)})
+        if self.tolerance is None:
+            answers = yield keep
+            outputs = answers[:, case.target].astype(np.float64)
+            return Explanation(_shown_means(keep, outputs), {"mean_output": float(outputs.mean())})
+        known = np.empty(self.samples)
+        found = yield from until_steady(
+            np.arange(self.samples),
+            lambda new: keep[new],
+            known.__setitem__,
+            lambda used: _shown_means(keep[used], known[used]),
+            self.tolerance,
+            case.target,
+            first=_FIRST_MASKS,
+        )
+        report = {"mean_output": float(known[found.used].mean()), **found.report(len(found.used))}
+        return Explanation(found.scores, report)
+
+
+def _shown_means(keep: Keep, outputs: Vector) -> Vector:
+    """The mean output over the masks that show a feature less the mean over all, [n]; 0 where none shows it."""
+    scores: Vector = (outputs - outputs.mean()) @ keep / np.maximum(1, keep.sum(axis=0))
+    return scores
 
 
 class Sobol(BlackBoxExplainer):
@@ -442,31 +465,55 @@ class Sobol(BlackBoxExplainer):
 
     Args:
         designs: how many masks A has, a power of two, which is where the sequence is balanced.
+        tolerance: the standard error at which no more masks are drawn; None for all of them.
 
     Raises:
-        ValueError: `designs` is not a power of two, or below 2.
+        ValueError: `designs` is not a power of two, or below 2, or `tolerance` not above 0.
     """
 
     signed = False
 
-    def __init__(self, designs: int = 32) -> None:
+    def __init__(self, designs: int = 32, tolerance: float | None = None) -> None:
         self.designs = whole_number("designs", designs, at_least=2)
         if self.designs & (self.designs - 1):
             raise ValueError(f"designs must be a power of two, not {designs}")
+        self.tolerance = known_tolerance(tolerance)
 
-    def converse(self, case: Case) -> Conversation[Vector]:
+    def converse(self, case: Case) -> Conversation[Vector | Explanation]:
         """Ask about A, B and each C_i; return [n] total indices."""
         a, b = _designs(case.n, self.designs, case.rng)
         c = np.repeat(a[None], case.n, axis=0)
         features = np.arange(case.n)
         c[features, :, features] = b.T
-        answers = yield np.concatenate([a, b, c.reshape(-1, case.n)])
-        outputs = answers[:, case.target].astype(np.float64).reshape(-1, self.designs)
-        variance = outputs[:2].var(ddof=1)
-        if variance == 0:
-            return np.zeros(case.n)
-        scores: Vector = np.square(outputs[2:] - outputs[0]).mean(axis=1) / (2 * variance)
-        return scores
+        if self.tolerance is None:
+            answers = yield np.concatenate([a, b, c.reshape(-1, case.n)])
+            return _total_indices(answers[:, case.target].astype(np.float64).reshape(-1, self.designs))
+        asked = np.concatenate([a[None], b[None], c])
+        outputs = np.empty(asked.shape[:2])
+
+        def learn(new: NDArray[np.intp], answers: Vector) -> None:
+            outputs[:, new] = answers.reshape(len(outputs), -1)
+
+        found = yield from until_steady(
+            np.arange(self.designs),
+            lambda new: asked[:, new].reshape(-1, case.n),
+            learn,
+            lambda used: _total_indices(np.ascontiguousarray(outputs[:, used])),
+            self.tolerance,
+            case.target,
+            first=_FIRST_DESIGNS,
+            growth=2,
+        )
+        return Explanation(found.scores, found.report(len(found.used)))
+
+
+def _total_indices(outputs: NDArray[np.float64]) -> Vector:
+    """Jansen's estimate of the total indices, [n], from the outputs for A, B and each C_i, [n + 2, designs]."""
+    variance = outputs[:2].var(ddof=1)
+    if variance == 0:
+        return np.zeros(len(outputs) - 2)
+    scores: Vector = np.square(outputs[2:] - outputs[0]).mean(axis=1) / (2 * variance)
+    return scores
 
 
 def _designs(n: int, designs: int, rng: np.random.Generator) -> tuple[Keep, Keep]:

@@ -15,10 +15,15 @@ from assay.errors import Undefined
 from assay.explainers.base import BlackBoxExplainer
 from assay.explainers.hierarchy import Group, group_neighbours
 from assay.explainers.interpolation import MOST_ROWS, Interpolation, signs, true_or_false
+from assay.explainers.steady import interleaved, known_tolerance, of_strata, until_steady
 from assay.subsets import all_subsets, numbered_subsets, random_subsets
 
 # 2^16 inputs for one example is where an exact value stops being something that anyone would wait for.
 _MOST_EXACT = 16
+
+# What is asked before a standard error is looked at.
+_FIRST_PAIRS = 16
+_FIRST_PERMUTATIONS = 5
 
 # Differences of outputs below this share of the outputs are rounding, which is not to be read as interactions.
 _ROUNDING = 1e-6
@@ -49,14 +54,16 @@ class KernelShap(BlackBoxExplainer):
     Args:
         samples: how many different proper subsets may be asked.
         interactions: whether to interpolate what a linear regression leaves; used up to 4,096 samples.
+        tolerance: the standard error at which no more subsets are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 2, or `interactions` neither true nor false.
+        ValueError: `samples` below 2, or `interactions` neither true nor false, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 512, interactions: bool = True) -> None:
+    def __init__(self, samples: int = 512, interactions: bool = True, tolerance: float | None = None) -> None:
         self.samples = whole_number("samples", samples, at_least=2)
         self.interactions = true_or_false("interactions", interactions)
+        self.tolerance = known_tolerance(tolerance)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about nothing, everything and subsets in between; return [n] Shapley values."""
@@ -65,17 +72,47 @@ class KernelShap(BlackBoxExplainer):
         subsets, weights = _shapley_pairs(n, self.samples // 2, exact, case.rng)
         whole = np.ones((1, n), dtype=np.bool_)
         pairs = np.concatenate([whole, subsets])
-        answers = yield np.concatenate([pairs, ~pairs])
-        outputs = answers[:, case.target].astype(np.float64)
+        if self.tolerance is None:
+            answers = yield np.concatenate([pairs, ~pairs])
+            values = self._values(pairs, weights, answers[:, case.target].astype(np.float64), exact)
+            return Explanation(values, {"rows": 2 * len(pairs), "exact": exact})
+        sizes = np.minimum(pairs.sum(axis=1), (~pairs).sum(axis=1))
+        # Without the pairs of single features the regression would be nearly without an answer.
+        always = np.flatnonzero(sizes <= 1) if (sizes == 1).sum() == n else np.zeros(1, dtype=np.intp)
+        drawn = np.setdiff1d(np.arange(len(pairs)), always)
+        outputs = _Halves(len(pairs))
+
+        def estimate(used: NDArray[np.intp]) -> Vector:
+            mass = of_strata(np.concatenate([[1.0], weights]), sizes, used)
+            return self._values(pairs[used], mass[1:], outputs.of(used), exact and len(used) == len(pairs))
+
+        found = yield from until_steady(
+            np.concatenate([always, drawn[interleaved(sizes[drawn], case.rng.spawn(1)[0])]]),
+            lambda new: np.concatenate([pairs[new], ~pairs[new]]),
+            outputs.learn,
+            estimate,
+            self.tolerance,
+            case.target,
+            first=max(n, _FIRST_PAIRS),
+            always=len(always),
+            population=max(1, 2 ** (n - 1) - len(always)),
+        )
+        rows = 2 * len(found.used)
+        report = {"rows": rows, "exact": exact and len(found.used) == len(pairs), **found.report(rows - 2)}
+        return Explanation(found.scores, report)
+
+    def _values(self, pairs: Keep, weights: Vector, outputs: Vector, exact: bool) -> Vector:
+        """The values from pairs of complements, the first being everything and nothing, and their outputs in halves."""
+        n = pairs.shape[1]
         # A Shapley value depends on the differences between complements alone, which halves the regression.
         differences = outputs[: len(pairs)] - outputs[len(pairs) :]
         total = float(differences[0])
-        values = _shapley_regression(signs(subsets), weights, differences[1:], total)
+        values = _shapley_regression(signs(pairs[1:]), weights, differences[1:], total)
         if self.interactions and not exact:
             nodes, shares = _evenly(n)
             values += _interactions(pairs, differences, values, nodes, shares, float(np.abs(outputs).max()))
             values += (total - values.sum()) / n
-        return Explanation(values, {"rows": 2 * len(pairs), "exact": exact})
+        return values
 
 
 class TransShap(KernelShap):
@@ -92,9 +129,10 @@ class TransShap(KernelShap):
     Args:
         samples: how many different proper subsets of the tokens may be asked.
         interactions: whether to interpolate what a linear regression leaves; used up to 4,096 samples.
+        tolerance: the standard error at which no more subsets are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 2, or `interactions` neither true nor false.
+        ValueError: `samples` below 2, or `interactions` neither true nor false, or `tolerance` not above 0.
     """
 
     feature = "token"
@@ -118,35 +156,62 @@ class PermutationShap(BlackBoxExplainer):
     Args:
         permutations: how many orders are drawn, each walked forwards and backwards.
         interactions: whether to interpolate between the answers; used up to 4,096 rows.
+        tolerance: the standard error at which no more orders are drawn; None for all of them.
 
     Raises:
-        ValueError: `permutations` below 1, or `interactions` neither true nor false.
+        ValueError: `permutations` below 1, or `interactions` neither true nor false, or `tolerance` not above 0.
     """
 
-    def __init__(self, permutations: int = 10, interactions: bool = True) -> None:
+    def __init__(self, permutations: int = 10, interactions: bool = True, tolerance: float | None = None) -> None:
         self.permutations = whole_number("permutations", permutations, at_least=1)
         self.interactions = true_or_false("interactions", interactions)
+        self.tolerance = known_tolerance(tolerance)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about the beginnings of random orders; return [n] mean gains."""
         forwards = case.rng.permuted(np.tile(np.arange(case.n), (self.permutations, 1)), axis=1)
-        orders = np.concatenate([forwards, forwards[:, ::-1]])
-        place = np.argsort(orders, axis=1)
-        # [orders, n + 1 steps, n]: after k steps the first k features of the order are visible.
-        walks = place[:, None, :] < np.arange(case.n + 1)[None, :, None]
-        asked, which = np.unique(walks.reshape(-1, case.n), axis=0, return_inverse=True)
-        answers = yield asked
-        outputs = answers[:, case.target].astype(np.float64)
-        gains = np.diff(outputs[which.reshape(len(orders), case.n + 1)], axis=1)
-        values: Vector = np.take_along_axis(gains, place, axis=1).mean(axis=0)
+        # [permutations, forwards and backwards, n]
+        place = np.argsort(np.stack([forwards, forwards[:, ::-1]], axis=1), axis=2)
+        # [permutations, 2, n + 1 steps, n]: after k steps the first k features of the order are visible.
+        walks = place[:, :, None, :] < np.arange(case.n + 1)[:, None]
+        outputs = np.empty(walks.shape[:3])
+        if self.tolerance is None:
+            asked, which = np.unique(walks.reshape(-1, case.n), axis=0, return_inverse=True)
+            answers = yield asked
+            outputs[:] = answers[:, case.target].astype(np.float64)[which].reshape(outputs.shape)
+            return Explanation(self._values(place, walks, outputs), {"rows": len(asked)})
+
+        def learn(new: NDArray[np.intp], answers: Vector) -> None:
+            outputs[new] = answers.reshape(outputs[new].shape)
+
+        found = yield from until_steady(
+            np.arange(self.permutations),
+            lambda new: walks[new].reshape(-1, case.n),
+            learn,
+            lambda used: self._values(place[used], walks[used], outputs[used]),
+            self.tolerance,
+            case.target,
+            first=_FIRST_PERMUTATIONS,
+        )
+        rows = len(np.unique(walks[found.used].reshape(-1, case.n), axis=0))
+        return Explanation(found.scores, {"rows": rows, **found.report(len(found.used))})
+
+    def _values(self, place: NDArray[np.intp], walks: Keep, outputs: Vector) -> Vector:
+        """The values from where each feature stands in each order, the walks and the outputs along them."""
+        n = place.shape[2]
+        gains = np.take_along_axis(np.diff(outputs, axis=2), place, axis=2)
+        # All walks forwards before all backwards.
+        values: Vector = gains.swapaxes(0, 1).reshape(-1, n).mean(axis=0)
         if self.interactions:
+            asked, first = np.unique(walks.reshape(-1, n), axis=0, return_index=True)
+            known = outputs.reshape(-1)[first]
             # What one walk shows the walk back hides. Rows come sorted, so that complements stand at opposite ends.
             half = len(asked) // 2
-            differences = outputs[half:] - outputs[:half][::-1]
-            nodes, shares = _evenly(case.n)
-            values += _interactions(asked[half:], differences, values, nodes, shares, float(np.abs(outputs).max()))
-            values += (outputs[-1] - outputs[0] - values.sum()) / case.n
-        return Explanation(values, {"rows": len(asked)})
+            differences = known[half:] - known[:half][::-1]
+            nodes, shares = _evenly(n)
+            values += _interactions(asked[half:], differences, values, nodes, shares, float(np.abs(known).max()))
+            values += (known[-1] - known[0] - values.sum()) / n
+        return values
 
 
 class PartitionShap(BlackBoxExplainer):
@@ -260,21 +325,42 @@ class Banzhaf(BlackBoxExplainer):
     Args:
         samples: how many different subsets may be asked.
         interactions: whether to interpolate between the answers; used up to 4,096 samples.
+        tolerance: the standard error at which no more subsets are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 2, or `interactions` neither true nor false.
+        ValueError: `samples` below 2, or `interactions` neither true nor false, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 512, interactions: bool = True) -> None:
+    def __init__(self, samples: int = 512, interactions: bool = True, tolerance: float | None = None) -> None:
         self.samples = whole_number("samples", samples, at_least=2)
         self.interactions = true_or_false("interactions", interactions)
+        self.tolerance = known_tolerance(tolerance)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about subsets of any size; return [n] Banzhaf values."""
         exact = 2**case.n <= self.samples
         pairs = _uniform_pairs(case.n, self.samples // 2, case.rng)
-        answers = yield np.concatenate([pairs, ~pairs])
-        outputs = answers[:, case.target].astype(np.float64)
+        if self.tolerance is None:
+            answers = yield np.concatenate([pairs, ~pairs])
+            values = self._values(pairs, answers[:, case.target].astype(np.float64), exact)
+            return Explanation(values, {"rows": 2 * len(pairs), "exact": exact})
+        outputs = _Halves(len(pairs))
+        found = yield from until_steady(
+            case.rng.spawn(1)[0].permutation(len(pairs)),
+            lambda new: np.concatenate([pairs[new], ~pairs[new]]),
+            outputs.learn,
+            lambda used: self._values(pairs[used], outputs.of(used), exact and len(used) == len(pairs)),
+            self.tolerance,
+            case.target,
+            first=max(case.n, _FIRST_PAIRS),
+            population=2 ** (case.n - 1),
+        )
+        rows = 2 * len(found.used)
+        report = {"rows": rows, "exact": exact and len(found.used) == len(pairs), **found.report(rows)}
+        return Explanation(found.scores, report)
+
+    def _values(self, pairs: Keep, outputs: Vector, exact: bool) -> Vector:
+        """The values from pairs of complements and their outputs in halves."""
         differences = outputs[: len(pairs)] - outputs[len(pairs) :]
         values: Vector
         if self.interactions and not exact:
@@ -283,7 +369,22 @@ class Banzhaf(BlackBoxExplainer):
             values += _interactions(pairs, differences, values, middle, all_of_it, float(np.abs(outputs).max()))
         else:
             values = signs(pairs).T @ differences / len(pairs)
-        return Explanation(values, {"rows": 2 * len(pairs), "exact": exact})
+        return values
+
+
+class _Halves:
+    """The outputs of pairs of complements, as far as they are known."""
+
+    def __init__(self, pairs: int) -> None:
+        self._outputs = np.empty((2, pairs))
+
+    def learn(self, new: NDArray[np.intp], outputs: Vector) -> None:
+        """Take in the outputs of some pairs: those of the first of each, then those of the complements."""
+        self._outputs[:, new] = outputs.reshape(2, -1)
+
+    def of(self, used: NDArray[np.intp]) -> Vector:
+        """The outputs of some pairs, in the same order."""
+        return self._outputs[:, used].reshape(-1)
 
 
 @dataclass(frozen=True)

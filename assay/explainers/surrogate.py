@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from math import comb, factorial
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from assay.checks import whole_number
 from assay.conversation import Case, Conversation, Explanation, Keep, Vector
 from assay.explainers.base import BlackBoxExplainer
 from assay.explainers.interpolation import MOST_ROWS, Interpolation, signs, true_or_false
+from assay.explainers.steady import interleaved, known_tolerance, of_strata, until_steady
 from assay.subsets import all_subsets
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 _KERNEL_WIDTH = 25.0
 _RIDGE_PENALTY = 1.0
 _DRAWS = 5000
+
+# What is asked before a standard error is looked at.
+_FIRST_ROWS = 32
 
 # The regression over predicted answers sees all inputs of up to 12 words.
 _PREDICTED_ROWS = 4096
@@ -52,31 +58,66 @@ class Lime(BlackBoxExplainer):
     Args:
         samples: how many different inputs may be asked, the full input among them.
         interactions: whether the regression also sees predicted answers; used up to 2,048 samples.
+        tolerance: the standard error at which no more inputs are drawn; None for all of them.
 
     Raises:
-        ValueError: `samples` below 2, or `interactions` neither true nor false.
+        ValueError: `samples` below 2, or `interactions` neither true nor false, or `tolerance` not above 0.
     """
 
-    def __init__(self, samples: int = 256, interactions: bool = True) -> None:
+    def __init__(self, samples: int = 256, interactions: bool = True, tolerance: float | None = None) -> None:
         self.samples = whole_number("samples", samples, at_least=2)
         self.interactions = true_or_false("interactions", interactions)
+        self.tolerance = known_tolerance(tolerance)
 
     def converse(self, case: Case) -> Conversation[Explanation]:
         """Ask about inputs with features hidden; return [n] coefficients."""
         draws = max(_DRAWS, self.samples)
         keep, weights = neighbourhood(case.n, self.samples, draws, case.rng)
-        answers = yield keep
-        outputs = answers[:, case.target].astype(np.float64)
+        wider = lru_cache(1)(lambda: neighbourhood(case.n, _PREDICTED_ROWS, draws, case.rng))
+        if self.tolerance is None:
+            answers = yield keep
+            outputs = answers[:, case.target].astype(np.float64)
+            coefficients, intercept = self._fit(keep, outputs, weights, wider)
+            r_squared = _r_squared(outputs, intercept + keep @ coefficients, weights)
+            return Explanation(coefficients, {"rows": len(keep), "r_squared": r_squared})
+        hidden = (~keep).sum(axis=1)
+        known = np.empty(len(keep))
+
+        def fit(used: NDArray[np.intp]) -> tuple[Vector, float]:
+            return self._fit(keep[used], known[used], of_strata(weights, hidden, used), wider)
+
+        found = yield from until_steady(
+            # The full input comes first, and is no draw.
+            np.concatenate([[0], 1 + interleaved(hidden[1:], case.rng.spawn(1)[0])]),
+            lambda new: keep[new],
+            known.__setitem__,
+            lambda used: fit(used)[0],
+            self.tolerance,
+            case.target,
+            first=max(2 * case.n, _FIRST_ROWS),
+            always=1,
+            population=max(1, 2**case.n - 1),
+        )
+        used = found.used
+        coefficients, intercept = fit(used)
+        fitted = intercept + keep[used] @ coefficients
+        r_squared = _r_squared(known[used], fitted, of_strata(weights, hidden, used))
+        report = {"rows": len(used), "r_squared": r_squared, **found.report(len(used))}
+        return Explanation(coefficients, report)
+
+    def _fit(
+        self, keep: Keep, outputs: Vector, weights: Vector, wider: Callable[[], tuple[Keep, Vector]]
+    ) -> tuple[Vector, float]:
+        """The regression's coefficients, [n], and its intercept; `wider` gives inputs to predict the answers to."""
         coefficients, intercept = ridge(keep, outputs, weights)
         left = outputs - intercept - keep @ coefficients
-        all_asked = len(keep) >= 2**case.n
+        all_asked = len(keep) >= 2 ** keep.shape[1]
         if self.interactions and not all_asked and len(keep) <= MOST_ROWS and left.any():
             fit = Interpolation(signs(keep), left, coefficients, odd=False)
-            wider, wider_weights = neighbourhood(case.n, _PREDICTED_ROWS, draws, case.rng)
-            predicted = intercept + wider @ coefficients + fit.predict(signs(wider))
-            coefficients, intercept = ridge(wider, predicted, wider_weights)
-        fitted = intercept + keep @ coefficients
-        return Explanation(coefficients, {"rows": len(keep), "r_squared": _r_squared(outputs, fitted, weights)})
+            more, more_weights = wider()
+            predicted = intercept + more @ coefficients + fit.predict(signs(more))
+            coefficients, intercept = ridge(more, predicted, more_weights)
+        return coefficients, intercept
 
 
 class TreeSurrogate(BlackBoxExplainer):
