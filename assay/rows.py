@@ -109,9 +109,15 @@ class Stack:
 
     def __getitem__(self, chosen: slice | NDArray[np.integer[Any]]) -> Stack:
         """Some of the rows."""
+        segments = self.segments
+        if segments is not None:
+            # The same segments for all rows stay one row in memory.
+            alike = len(self) and not segments.strides[0]
+            count = len(self.ids[chosen])
+            segments = np.broadcast_to(segments[0], (count, segments.shape[1])) if alike else segments[chosen]
         return Stack(
             self.ids[chosen],
-            None if self.segments is None else self.segments[chosen],
+            segments,
             None if self.attended is None else self.attended[chosen],
             None if self.embedded is None else self.embedded[chosen],
         )
@@ -120,6 +126,11 @@ class Stack:
     def kind(self) -> Kind:
         """What the rows share."""
         return self.ids.shape[1], self.attended is not None, 0 if self.embedded is None else self.embedded.shape[2]
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes the rows take."""
+        return sum(part.nbytes for part in (self.ids, self.attended, self.embedded) if part is not None)
 
     @property
     def readable(self) -> NDArray[np.bool_]:
@@ -244,10 +255,14 @@ def _hashed(part: NDArray[Any], number: int, entropy: int) -> NDArray[np.uint64]
     """
     if part.strides[0] == 0:
         part = part[:1]
-    found: NDArray[np.uint64] = part.astype(np.uint64) @ _factors(number, part.shape[1], entropy)
-    return found
+    factors = _factors(number, part.shape[1], entropy)
+    # The wider copy of many long rows would take more memory than the rows.
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, part.shape[1]))
+    found = [part[at : at + at_once].astype(np.uint64) @ factors for at in range(0, len(part), at_once)]
+    return np.concatenate(found) if found else np.empty((0, 2), dtype=np.uint64)
 
 
+_NUMBERS_AT_ONCE = 2**18
 _ENTROPY = int.from_bytes(os.urandom(16), "little")
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.benchmark import calibration
 from assay.benchmark.answers import Answers, Numbers
 from assay.benchmark.progress import say
 from assay.benchmark.waiting_rows import BatchKind, Block, Part, RowBatch, WaitingRows
@@ -31,15 +32,15 @@ from assay.model_loading import Dtype
 from assay.perturbation import Perturbation, soften
 from assay.rows import Rows, Stack
 
-CPU_TOKENS_PER_BATCH = 4096
-ACCELERATOR_TOKENS_PER_BATCH = 65536
-
-
 # Batches that a device is given before the first of them is read: it computes one while the next is prepared.
 CUDA_BATCHES_UNDER_WAY = 2
 
 # Questions about one example are planned together, up to so many rows and the last one's.
 _ROWS_PLANNED_TOGETHER = 512
+
+# Rows that wait, and masks that have been asked, hold at most about so much memory before more is begun; one question
+# can be larger. The rows of a shard of sentences never are.
+_MOST_BYTES = 2**27
 
 
 @dataclass(eq=False)
@@ -110,15 +111,15 @@ class Engine:
         Args:
             model: the classifier that answers.
             output: what the conversations receive: probabilities, logits or log-probabilities.
-            tokens_per_batch: the most tokens in a batch; by default chosen by the device.
+            tokens_per_batch: the most tokens in a batch; by default found once for each device and model
+                (`assay.benchmark.calibration`).
             dtype: the precision of the arithmetic; by default the classifier's.
             under_way: how many batches the model is given before the first of them is read; by default 2 on CUDA,
                 which computes while the next is prepared, and 1 elsewhere.
             answers: what is known already, and where what is found out goes; by default nothing.
         """
         if tokens_per_batch is None:
-            on_cpu = model.device.type == "cpu"
-            tokens_per_batch = CPU_TOKENS_PER_BATCH if on_cpu else ACCELERATOR_TOKENS_PER_BATCH
+            tokens_per_batch = calibration.tokens_per_batch(model, dtype)
         if tokens_per_batch < 1:
             raise AssayError(f"tokens_per_batch must be at least 1, not {tokens_per_batch}.")
         self.model = model
@@ -128,7 +129,9 @@ class Engine:
         self.work = Work()
         self._most_under_way = under_way or (CUDA_BATCHES_UNDER_WAY if model.device.type == "cuda" else 1)
         self._answers = Answers(len(model.labels), output) if answers is None else answers
-        self._asking: dict[tuple[int, int, Dtype | None], list[_Talk]] = {}
+        self._held_back: deque[_Talk] = deque()
+        self._asking: dict[tuple[int, int, Dtype | None], deque[_Talk]] = {}
+        self._bytes_asked = 0
         self._waiting = WaitingRows[_Talk]()
         self._blocks: dict[int, Block[_Talk]] = {}
         self._last_block = 0
@@ -142,7 +145,7 @@ class Engine:
         finish: Callable[[Outcome], None],
         foil: int | None = None,
     ) -> None:
-        """Start a conversation about one example.
+        """Start a conversation about one example, at once or as soon as there is room for what it asks.
 
         Args:
             conversation: the generator; it must not have been started.
@@ -152,7 +155,11 @@ class Engine:
             foil: a class whose output is taken off that of every class, so that the conversation is about the target
                 rather than the foil.
         """
-        self._resume(_Talk(conversation, encoding, perturbation, finish, foil), None)
+        talk = _Talk(conversation, encoding, perturbation, finish, foil)
+        if self._held_back or self._is_full:
+            self._held_back.append(talk)
+        else:
+            self._resume(talk, None)
 
     def remember(self, encoding: Encoding, perturbation: Perturbation, keep: Keep, logits: NDArray[np.float32]) -> None:
         """Take in what the model has answered before, so that it is not asked again.
@@ -175,6 +182,9 @@ class Engine:
         with self.model.at_work():
             while True:
                 self._plan()
+                while self._held_back and not self._is_full:
+                    self._resume(self._held_back.popleft(), None)
+                    self._plan()
                 kind = self._waiting.fullest(self.tokens_per_batch, [flight.batch.kind for flight in under_way])
                 if kind is not None:
                     self._launch(kind, under_way)
@@ -262,27 +272,29 @@ class Engine:
             self._fail(talk, error)
             return
         dtype = talk.asked.dtype if isinstance(talk.asked, Rough) else self.dtype
-        self._asking.setdefault((id(talk.encoding), id(talk.perturbation), dtype), []).append(talk)
+        self._asking.setdefault((id(talk.encoding), id(talk.perturbation), dtype), deque()).append(talk)
+        self._bytes_asked += _bytes(talk.asked)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether what is open takes so much memory that nothing more should be begun."""
+        return self._waiting.memory + self._bytes_asked > _MOST_BYTES
 
     def _plan(self) -> None:
-        """Find the rows of all that has been asked; conversations whose answers are known already go on at once."""
-        while self._asking:
-            asking, self._asking = self._asking, {}
-            for (_, _, dtype), talks in asking.items():
-                alone = talks[0].perturbation.draws > 1
-                together: list[_Talk] = []
-                rows = 0
-                for talk in talks:
-                    if alone or isinstance(talk.asked, Soften):
-                        self._plan_together([talk], dtype)
-                        continue
-                    together.append(talk)
-                    rows += len(_keep(talk.asked))
-                    if rows >= _ROWS_PLANNED_TOGETHER:
-                        self._plan_together(together, dtype)
-                        together, rows = [], 0
-                if together:
-                    self._plan_together(together, dtype)
+        """Find the rows of what has been asked; conversations whose answers are known already go on at once."""
+        while self._asking and self._waiting.memory <= _MOST_BYTES:
+            key = next(iter(self._asking))
+            talks = self._asking[key]
+            together, rows = [talks.popleft()], 0
+            if _can_join(together[0]):
+                rows = len(_keep(together[0].asked))
+                while talks and rows < _ROWS_PLANNED_TOGETHER and _can_join(talks[0]):
+                    together.append(talks.popleft())
+                    rows += len(_keep(together[-1].asked))
+            if not talks:
+                del self._asking[key]
+            self._bytes_asked -= sum(_bytes(talk.asked) for talk in together)
+            self._plan_together(together, key[2])
 
     def _plan_together(self, talks: list[_Talk], dtype: Dtype | None) -> None:
         """Find the rows of questions about one example under one perturbation, and who has to wait for them."""
@@ -383,6 +395,16 @@ class Engine:
         under_masks = [numbers for _, numbers in masks] or [np.empty(0, dtype=np.intp)]
         logits = self._answers.mean_logits(np.concatenate(under_masks), talk.perturbation.draws)
         talk.finish(Outcome(result, error, np.concatenate(keeps), logits, cost))
+
+
+def _can_join(talk: _Talk) -> bool:
+    """Whether the rows that a conversation asks for may be planned with those of another."""
+    return talk.perturbation.draws == 1 and not isinstance(talk.asked, Soften)
+
+
+def _bytes(asked: Question | None) -> int:
+    """About how much memory a question takes."""
+    return asked.retention.nbytes if isinstance(asked, Soften) else _keep(asked).nbytes
 
 
 def _keep(asked: Question | None) -> Keep:

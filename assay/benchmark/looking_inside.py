@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.benchmark.engine import Engine
+from assay.benchmark.waiting_rows import rows_in_batch
 from assay.classifier import Classifier, is_out_of_memory
 from assay.conversation import Cost, Explanation, generator
 from assay.encoding import Batch, Encoding, Output, make_batch
@@ -69,7 +70,7 @@ class Inside:
         for index in indices:
             by_length[len(self._encodings[index].row.ids)].append(index)
         for length, equal in sorted(by_length.items()):
-            size = max(1, self._engine.tokens_per_batch // length)
+            size = rows_in_batch(self._engine.tokens_per_batch, length)
             for start in range(0, len(equal), size):
                 self._attribute(name, explainer, equal[start : start + size], found)
 

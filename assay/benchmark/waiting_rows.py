@@ -17,6 +17,8 @@ from assay.rows import Kind, Stack
 BatchKind = tuple[Kind, Dtype | None]
 Asker = TypeVar("Asker")
 
+_LONG = 512
+
 
 @dataclass(eq=False)
 class Block(Generic[Asker]):
@@ -68,10 +70,24 @@ class RowBatch(Generic[Asker]):
         return [part.block for part in self.parts if not part.block.unanswered]
 
 
+def rows_in_batch(tokens: int, length: int) -> int:
+    """How many rows of a length a batch of at most so many tokens holds, at least one.
+
+    Attention takes memory and time by the square of the length: beyond 512 tokens a batch holds no more pairs of tokens
+    than a full batch of rows of 512.
+    """
+    return max(1, tokens // length * min(length, _LONG) // length)
+
+
 class WaitingRows(Generic[Asker]):
-    """Blocks of rows in the order asked, those of one kind together."""
+    """Blocks of rows in the order asked, those of one kind together.
+
+    Attributes:
+        memory: about how many bytes they take.
+    """
 
     def __init__(self) -> None:
+        self.memory = 0
         self._parts: dict[BatchKind, deque[Part[Asker]]] = {}
         self._rows: dict[BatchKind, int] = {}
 
@@ -80,6 +96,7 @@ class WaitingRows(Generic[Asker]):
         kind = (part.stack.kind, dtype)
         self._parts.setdefault(kind, deque()).append(part)
         self._rows[kind] = self._rows.get(kind, 0) + len(part.stack)
+        self.memory += part.stack.memory
 
     def fullest(self, tokens: int, under_way: Collection[BatchKind]) -> BatchKind | None:
         """The kind of which most tokens wait; None where nothing waits.
@@ -92,13 +109,14 @@ class WaitingRows(Generic[Asker]):
         able = {
             kind: kind[0][0] * rows
             for kind, rows in self._rows.items()
-            if kind not in under_way or (rows + 1) * kind[0][0] > tokens
+            if kind not in under_way or rows >= rows_in_batch(tokens, kind[0][0])
         }
         return max(able, key=able.__getitem__) if able else None
 
     def batch(self, kind: BatchKind, tokens: int) -> RowBatch[Asker]:
         """Take out rows of a kind, those asked first, at least one and at most as many as `tokens` allow."""
-        size, parts, waiting = max(1, tokens // kind[0][0]), [], self._parts[kind]
+        size, waiting = rows_in_batch(tokens, kind[0][0]), self._parts[kind]
+        parts: list[Part[Asker]] = []
         while size and waiting:
             part = waiting.popleft()
             if len(part.stack) > size:
@@ -108,6 +126,7 @@ class WaitingRows(Generic[Asker]):
             size -= len(part.stack)
         found = RowBatch(kind, parts)
         self._rows[kind] -= len(found)
+        self.memory -= sum(part.stack.memory for part in parts)
         if not waiting:
             del self._parts[kind], self._rows[kind]
         return found
@@ -116,3 +135,4 @@ class WaitingRows(Generic[Asker]):
         """Rows that could not be answered wait again, before all others of their kind."""
         self._parts.setdefault(batch.kind, deque()).extendleft(reversed(batch.parts))
         self._rows[batch.kind] = self._rows.get(batch.kind, 0) + len(batch)
+        self.memory += sum(part.stack.memory for part in batch.parts)
