@@ -8,7 +8,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_module
@@ -99,7 +100,8 @@ def launch(
             text = f"{death} {launchers.spelled(config_name, arguments, sweep)}"
             print(f"Error: {clean_lines(text)}", file=sys.stderr, flush=True)
             return [Report(error=text)]
-        return [_together(reports[first : first + workers]) for first in range(0, len(reports), workers)]
+        together = [_together(reports[first : first + workers]) for first in range(0, len(reports), workers)]
+        return [_here(report, config) if config_name == "run" else report for report in together]
 
 
 def _quoted(text: str) -> str:
@@ -151,6 +153,14 @@ def _together(reports: Sequence[Report]) -> Report:
     for report in failed:
         print(f"A worker failed, and the others did its share: {clean_lines(str(report.error))}", file=sys.stderr)
     return Report(cells=tuple(dict.fromkeys(cell for report in reports for cell in report.cells)))
+
+
+def _here(report: Report, config: DictConfig) -> Report:
+    """A report whose cells this machine can read: those that another has put at a URL are brought."""
+    if all(Path(cell).exists() for cell in report.cells):
+        return report
+    root = Store(config.results).fetch()
+    return replace(report, cells=tuple(str(root.joinpath(*Path(cell).parts[-3:])) for cell in report.cells))
 
 
 @dataclass(frozen=True)

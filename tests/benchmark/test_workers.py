@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from assay.benchmark import launchers, shards
+from assay.benchmark import launch, launchers, shards
 from assay.benchmark.cell import Cell
 from assay.benchmark.store import Store
 from assay.benchmark.tables import TABLES
@@ -232,7 +232,6 @@ def test_processes_share_a_job_and_end_with_the_numbers_of_one(place: Path, alon
     assert ended.out.count("Skill and cost") == 1
     assert "jobs ended well" not in ended.out
     assert the_same_cells(place / "joblib", alone)
-    assert run("joblib", "workers=3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1").code == 0
 
 
 def test_a_process_killed_under_joblib_costs_nothing(place: Path, alone: Path) -> None:
@@ -396,6 +395,14 @@ def test_a_mistake_that_shows_in_every_worker_is_told_once(place: Path) -> None:
     ended = run("refused", "workers=2", "task.split=nowhere")
     assert ended.code == 2
     assert ended.err.count("nowhere") == 1
+
+
+def test_cells_that_another_machine_put_at_a_url_are_read_from_this_machines_mirror(place: Path, alone: Path) -> None:
+    there = [str(Path("/of/another/machine", *cell.path.parts[-3:])) for cell in Store(alone).cells()]
+    found = launch._here(launch.Report(cells=tuple(there)), OmegaConf.create({"results": str(alone)}))
+    assert [Cell.read(Path(path)).explainer for path in found.cells] == [
+        cell.explainer for cell in Store(alone).cells()
+    ]
 
 
 def test_submitit_starts_workers_too(place: Path, alone: Path) -> None:
