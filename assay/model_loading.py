@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from assay.errors import AssayError, near_matches, unknown_name
+from assay.hub import asking
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 DeviceMap = str | Mapping[str, int | str]
@@ -20,6 +21,7 @@ DTYPES: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+NO_HUB = "A local folder needs no hub: model=FOLDER."
 _DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -176,7 +178,8 @@ def _load_any_config(path: str | Path, revision: str | None) -> Any:
             f"{', '.join(sorted(entry.name for entry in folder.iterdir())[:10]) or 'nothing'}."
         )
     try:
-        config = AutoConfig.from_pretrained(str(path), revision=revision)
+        with asking(path, NO_HUB):
+            config = AutoConfig.from_pretrained(str(path), revision=revision)
     except (OSError, ValueError) as error:
         raise AssayError(
             f"Cannot read a model at {str(path)!r}: it is neither a local folder nor reachable on the hub "
@@ -206,7 +209,8 @@ def loading(path: str | Path, kind: str) -> Iterator[None]:
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with asking(path, NO_HUB):
+            yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise AssayError(f"Cannot load {kind} from {str(path)!r}: {error}") from error
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.errors import AssayError, near_matches
 from assay.example import Example
+from assay.hub import asking
 from assay.tasks.base import Source
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class Glue(Source):
 
         split = self.aliases.get(self.split, self.split)
         try:
-            return load_dataset(HUB, self.name, split=split)
+            with asking(HUB, LOCAL_FILES):
+                return load_dataset(HUB, self.name, split=split)
         except ValueError as error:
             raise AssayError(f"{HUB} on the hub, configuration {self.name!r}: {error}") from error
         except (OSError, RuntimeError, DatasetsError) as error:
