@@ -384,11 +384,11 @@ class Evaluation:
                 scores = scoring.scores_of(self.metrics[metric], outcome.result, outcome.error)
                 verdict.scores[metric, perturbation][draw.number] = scores
                 packed = np.packbits(outcome.keep, axis=1)
-                for bits, logits in zip(packed, outcome.logits, strict=True):
-                    verdict.answers.setdefault(
-                        (perturbation, bits.tobytes()),
-                        {"perturbation": perturbation, "keep": bits.tobytes(), "logits": logits.tolist()},
-                    )
+                masks = packed.view(f"V{packed.shape[1]}").ravel().tolist()
+                for mask, logits in zip(masks, outcome.logits.tolist(), strict=True):
+                    if (perturbation, mask) not in verdict.answers:
+                        answer = {"perturbation": perturbation, "keep": mask, "logits": logits}
+                        verdict.answers[perturbation, mask] = answer
                 self._report(verdict, draws)
 
             case = self._case(
