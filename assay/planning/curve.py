@@ -10,7 +10,7 @@ import numpy as np
 from assay.conversation import Vector
 
 # A form with more freedom is believed only where it foretells what it has not seen that much better.
-_BETTER = 0.9
+_BETTER = 0.97
 
 _Form = Callable[[Vector, Vector, Vector], Vector]
 

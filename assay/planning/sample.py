@@ -25,8 +25,8 @@ from assay.planning.throughput import Throughput, measure
 FEWEST = 2
 # Of the time for a plan so much goes into the sample; the rest is for the device.
 _SHARE = 0.7
-# What a text takes grows at most like this power of its length: a beam search asks a square of rows, each longer.
-_GROWTH = 3
+# What a text takes grows about like this power of its length: as many rows more, each as much longer.
+_GROWTH = 2
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def take_sample(
     for place in chosen:
         elapsed = time.perf_counter() - started
         longest = max((lengths[other] for other in spent), default=lengths[place])
-        ahead = slowest * max(1.0, lengths[place] / longest) ** _GROWTH
+        ahead = slowest * (lengths[place] / longest) ** _GROWTH
         if len(spent) >= FEWEST and elapsed + ahead > _SHARE * seconds:
             continue
         before = time.perf_counter()

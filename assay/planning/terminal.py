@@ -172,6 +172,9 @@ def _notes(plan: Plan) -> list[str]:
         "(how far single examples lie from what the others say, and how much equal batches differed in time). "
         "A machine that gets busier takes longer than this."
     )
+    lines.append(
+        "A row that several explainers or metrics ask for goes through the model once, and is the first one's."
+    )
     around = sum(job.around for job in plan.jobs)
     lines.append(f"Of the time {duration(around)} are for loading, preparing and the model's accuracy, on any worker.")
     lines.append("Workers: each as fast as this process, with a core or a device of its own; shards are not divided.")
