@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from assay import registry
+from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.low_precision import Change
 from assay.benchmark.store import Store
-from assay.classifier import Classifier
+from assay.benchmark.whole_inputs import low_logits
+from assay.classifier import Classifier, Dtype
+from assay.conversation import Attribution
+from assay.example import Example
+from assay.perturbation import Mask
+from assay.rows import Stack
 from tests.benchmark.cli import assay, save_model, save_task
+from tests.tiny_models import CORPUS, tiny_classifier
+
+EXAMPLES = [Example(str(number), (text,)) for number, text in enumerate(CORPUS[:4])]
 
 
 def test_a_change_is_that_of_probabilities_and_of_the_largest_class() -> None:
@@ -28,6 +39,54 @@ def test_an_example_without_an_answer_is_not_counted() -> None:
     change = Change.between("float16", np.array([[0.0, 1.0], [np.nan, np.nan]]), np.array([[0.0, 1.0], [0.0, 1.0]]))
     assert (change.examples, change.flips, change.largest) == (1, 0.0, 0.0)
     assert Change.between("float16", np.full((1, 2), np.nan), np.zeros((1, 2))).examples == 0
+
+
+def evaluated(model: Classifier, **settings: Any) -> Evaluation:
+    metrics = {name: registry.build("metric", name) for name in ("comprehensiveness", "sufficiency")}
+    return Evaluation(model, EXAMPLES, metrics, {"mask": Mask()}, Settings(), **settings)
+
+
+def test_the_target_is_that_of_float32_whatever_low_precision_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_classifier()
+    straight = evaluated(network)
+    model = Classifier(network.model, network.tokenizer, dtype="bfloat16")
+    begin = model.begin
+
+    def turned(stack: Stack, dtype: Dtype | None = None) -> Any:
+        read = begin(stack, dtype)
+        return read if dtype == "float32" else lambda: -read()
+
+    monkeypatch.setattr(model, "begin", turned)
+    evaluation = evaluated(model)
+    assert evaluation.targets == straight.targets
+    low = low_logits(model, evaluation.encodings, Mask())
+    assert low is not None
+    assert Change.between("bfloat16", evaluation.logits, low).flips == 1.0
+    assert low_logits(network, evaluation.encodings, Mask()) is None
+
+
+@pytest.mark.parametrize("exact_up_to", [0, 10])
+def test_what_a_search_in_low_precision_finds_is_scored_in_float32(exact_up_to: int) -> None:
+    model = tiny_classifier()
+    searching = evaluated(model)
+    oracle = registry.build("explainer", "oracle", exact_up_to=exact_up_to, precision="bfloat16")
+    searching.add_explainer("oracle", oracle)
+    (records,) = searching.run().values()
+    for draw, metric in enumerate(("comprehensiveness", "sufficiency")):
+        again = evaluated(model)
+        rankings = [row["scores"] for row in records.attributions if row["draw"] == draw]
+        assert len(rankings) == len(EXAMPLES)
+        again.add_attributions(
+            "found",
+            [
+                Attribution(encoding.features, np.array(scores), target)
+                for encoding, scores, target in zip(again.encodings, rankings, again.targets, strict=True)
+            ],
+        )
+        (anew,) = again.run().values()
+        expected = [row["value"] for row in anew.scores if row["metric"] == metric]
+        reported = [row["value"] for row in records.scores if row["metric"] == metric]
+        np.testing.assert_allclose(reported, expected, atol=1e-5)
 
 
 def test_a_run_in_low_precision_says_and_keeps_what_that_changes(tmp_path: Path) -> None:
