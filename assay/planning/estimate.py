@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from assay.benchmark.waiting_rows import rows_in_batch
 from assay.conversation import Vector
 from assay.encoding import Encoding
 from assay.planning.counting import QUANTITIES, START
@@ -157,7 +157,7 @@ class Foresight:
         alone, tokens, total = self._foretold[name]["inside_seconds"][here], self._tokens[here], 0.0
         for length in set(tokens.tolist()):
             equal = alone[tokens == length]
-            a_batch = max(1, int(self._sample.tokens_per_batch // max(1.0, length)))
+            a_batch = rows_in_batch(self._sample.tokens_per_batch, max(1, int(length)))
             total += (1 - fixed) * float(equal.sum()) + fixed * float(equal.mean()) * math.ceil(len(equal) / a_batch)
         return total
 
@@ -170,10 +170,12 @@ class Foresight:
         lengths = self._tokens[here]
         waits = np.max([one["batches"][here] for one in self._foretold.values()], axis=0)
         tokens = np.sum([one["engine_tokens"][here] for one in self._foretold.values()], axis=0)
-        return sum(
-            max(float(waits[lengths == length].max()), float(tokens[lengths == length].sum()) / budget)
-            for length, budget in ((length, self._sample.tokens_per_batch) for length in Counter(lengths.tolist()))
-        )
+        batches = 0.0
+        for length in set(lengths.tolist()):
+            full = length * rows_in_batch(self._sample.tokens_per_batch, max(1, int(length)))
+            equal = lengths == length
+            batches += max(float(waits[equal].max()), float(tokens[equal].sum()) / max(1.0, full))
+        return batches
 
     def _stored_share(self) -> float:
         """What is stored goes with the rows: those of all examples beside those of the sample."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assay.benchmark.waiting_rows import rows_in_batch
 from assay.classifier import Classifier, is_out_of_memory
 from assay.conversation import Vector
 from assay.encoding import Row
@@ -50,7 +51,9 @@ def measure(model: Classifier, rows: Sequence[Row], tokens_per_batch: int) -> Th
     lengths, a_token, fixed, spreads = [], [], [], []
     for length, row in sorted({len(row.ids): row for row in rows}.items()):
         single = _seconds(model, [row])
-        size = max(1, min(tokens_per_batch // length, int(SECONDS_A_BATCH / max(float(np.median(single)), 1e-9))))
+        size = max(
+            1, min(rows_in_batch(tokens_per_batch, length), int(SECONDS_A_BATCH / max(float(np.median(single)), 1e-9)))
+        )
         full = _seconds_halving(model, row, size)
         lengths.append(float(length))
         a_token.append(float(np.median(full)))
