@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from assay import registry
 from assay.benchmark import launchers
+from assay.benchmark.composing import composing_once
 from assay.benchmark.launchers import Home, WorkerDied
 from assay.benchmark.store import Store
 from assay.benchmark.workers import OF_WORKERS, Worker, at_work
@@ -232,8 +233,9 @@ def _composer(config_name: str, arguments: Sequence[str]) -> Iterator[tuple[Hydr
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         launchers.use_own_presets()
-        _check(config_name, overrides)
-        yield hydra, overrides
+        with composing_once():
+            _check(config_name, overrides)
+            yield hydra, overrides
 
 
 def _model_by_path(argument: str) -> str:

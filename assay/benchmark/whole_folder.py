@@ -97,8 +97,12 @@ def verify(path: Path) -> None:
 
 def checksum(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    # Of 10,000 cells there are 90,000 files, most of them small: no buffer is made for each.
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(2**20):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:

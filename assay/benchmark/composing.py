@@ -1,0 +1,59 @@
+"""Composing the jobs of a sweep: what the chosen groups make together is worked out once, and not for every job."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+
+@contextmanager
+def composing_once() -> Iterator[None]:
+    """Have Hydra build a configuration anew only where another member of a group is chosen.
+
+    Jobs that differ in plain settings, such as seeds, have the same list of defaults and the same configuration before
+    their overrides are applied. Hydra takes a third of a second for that where a job has forty explainers, twice a job.
+    """
+    lists: dict[tuple[Any, ...], DefaultsList] = {}
+    composed: dict[int, DictConfig] = {}
+    parsed: dict[tuple[str, str], Any] = {}
+    parse = OverridesParser.parse_rule
+    compose = ConfigLoaderImpl._compose_config_from_defaults_list
+
+    def listed_once(
+        repo: Any, config_name: str | None, overrides_list: Sequence[Override], prepend_hydra: bool, skip_missing: bool
+    ) -> DefaultsList:
+        own = Overrides(repo=repo, overrides_list=list(overrides_list)).config_overrides
+        plain = {id(override) for override in own if not override.key_or_group.startswith("hydra")}
+        chosen = tuple(str(override.input_line) for override in overrides_list if id(override) not in plain)
+        key = (config_name, chosen, prepend_hydra, skip_missing)
+        if key not in lists:
+            lists[key] = create_defaults_list(repo, config_name, list(overrides_list), prepend_hydra, skip_missing)
+        return replace(lists[key], config_overrides=own)
+
+    def composed_once(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> DictConfig:
+        if id(defaults) not in composed:
+            composed[id(defaults)] = compose(self, defaults, repo)
+        return copy.deepcopy(composed[id(defaults)])
+
+    def parsed_once(self: OverridesParser, text: str, rule: str) -> Any:
+        if (text, rule) not in parsed:
+            parsed[text, rule] = parse(self, text, rule)
+        return copy.copy(parsed[text, rule])
+
+    with (
+        patch.object(OverridesParser, "parse_rule", parsed_once),
+        patch.object(config_loader_impl, "create_defaults_list", listed_once),
+        patch.object(ConfigLoaderImpl, "_compose_config_from_defaults_list", composed_once),
+    ):
+        yield

@@ -1,0 +1,49 @@
+"""The jobs of a sweep are composed as Hydra composes each on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from omegaconf import OmegaConf
+
+from assay.benchmark import launch
+from assay.errors import AssayError
+
+JOBS = (
+    ["task=sst2", "seed=0"],
+    ["task=sst2", "seed=1", "+explainer@explainers.lime_2=lime", "explainers.lime_2.samples=7"],
+    ["task=mnli", "seed=1", "explainer=[attention,lime]"],
+    ["task=sst2", "seed=2", "+explainer@explainers.lime_2=lime", "explainers.lime_2.samples=8"],
+    ["task=sst2", "seed=1", "~tracker"],
+    ["task=sst2", "seed=0", "hydra.sweep.dir=elsewhere"],
+    ["task=sst2", "seed=0"],
+)
+
+
+def composed(overrides: Sequence[str]) -> str:
+    return OmegaConf.to_yaml(launch._compose("run", ["model.path=x", *overrides]))
+
+
+def test_every_job_is_as_hydra_composes_it_on_its_own() -> None:
+    once = []
+    with launch._composer("run", []):
+        for overrides in JOBS:
+            config = launch._compose("run", ["model.path=x", *overrides])
+            once.append(OmegaConf.to_yaml(config))
+            # What one job does to its configuration is not the next one's business.
+            config.task = None
+            del config.explainers
+    alone = []
+    for overrides in JOBS:
+        with launch._composer("run", []):
+            alone.append(composed(overrides))
+    assert once == alone
+    assert len(set(alone)) == len(JOBS) - 1
+
+
+def test_a_mistake_is_one_each_time() -> None:
+    with launch._composer("run", []):
+        for _ in range(2):
+            with pytest.raises(AssayError, match="samples"):
+                composed(["explainer=lime", "explainers.lime.smaples=3"])
