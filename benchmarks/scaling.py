@@ -62,8 +62,8 @@ def main() -> None:
                     rate, start_up = run(launcher, workers, model, results, arguments)
                     rates[launcher, workers].append(rate)
                     start_ups[launcher, workers].append(start_up)
-                print(f"round {number + 1}: {workers} workers done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-    show(rates, start_ups)
+            print(f"{number + 1} of {arguments.rounds} rounds, load {os.getloadavg()[0]:.1f}")
+            show(rates, start_ups)
     print(f"\n{arguments.examples} examples in shards of {arguments.shard_size}, model {Path(model).name}; {machine()}")
     if arguments.out:
         draw(rates, Path(arguments.out))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -338,24 +340,16 @@ def test_two_sweeps_at_once_on_one_store_end_with_the_same_cells(place: Path, al
 
 
 def test_a_sweep_has_the_name_that_it_would_have_with_one_worker(place: Path) -> None:
-    for results, further in (("named", ()), ("named_two", ("workers=2", "worker=1"))):
-        arguments = command("named", "-m", "metric=comprehensiveness", *further)
-        assert assay(*arguments).code == 0
-        cell = next(cell for cell in Store(place / "named").cells())
-        (place / "named").rename(place / f"was_{results}")
-        named = Cell.read(place / f"was_{results}" / cell.path.relative_to(place / "named"))
-        assert {"workers", "worker"}.isdisjoint(named_config(named))
-        assert named_config(named)["sweep"] == (sweep := named_config(named)["sweep"])
-        assert len(sweep) == 8
-    both = [named_config(next(iter(Store(place / f"was_{one}").cells())))["sweep"] for one in ("named", "named_two")]
-    assert both[0] == both[1]
-
-
-def named_config(cell: Cell) -> dict[str, Any]:
-    import json
-
-    found: dict[str, Any] = json.loads((cell.path / "config.json").read_text("utf-8"))
-    return found
+    names = []
+    for further in ((), ("workers=2", "worker=1")):
+        shutil.rmtree(place / "named", ignore_errors=True)
+        assert assay(*command("named", "-m", "metric=comprehensiveness", *further)).code == 0
+        cell = next(iter(Store(place / "named").cells()))
+        config = json.loads((cell.path / "config.json").read_text("utf-8"))
+        assert {"workers", "worker"}.isdisjoint(config)
+        names.append(config["sweep"])
+    assert names[0] == names[1]
+    assert len(names[0]) == 8
 
 
 @pytest.mark.parametrize(
