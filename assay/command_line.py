@@ -38,6 +38,9 @@ GROUPS = {
     "protocols": "protocol",
 }
 
+MOST_IN_TABLES = 500
+"""Cells whose tables are printed at the end of a run."""
+
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Hydra overrides, such as task=sst2 model=PATH explainer=[lime,attention].")
 ]
@@ -72,7 +75,12 @@ def run(
             "run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep, spread=True
         )
     cells = [Cell.read(Path(path)) for report in reports for path in report.cells]
-    if cells:
+    if len(cells) > MOST_IN_TABLES:
+        # Intervals and tests of thousands of cells take minutes, and nobody reads them in a terminal.
+        where = str(cells[0].path.parents[2]) if len({cell.path.parents[2] for cell in cells}) == 1 else "RESULTS"
+        typer.echo(f"{len(cells):,} cells. Their tables: assay leaderboard show {where} --task TASK --model MODEL,")
+        typer.echo(f"or all of them as a site: assay leaderboard build {where} --out FOLDER")
+    elif cells:
         console.print(terminal_table(cells))
     if seen is not None:
         for line in seen.lines():
