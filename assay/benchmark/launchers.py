@@ -148,12 +148,20 @@ def multirun(hydra: Hydra, config_name: str, job: Any, overrides: Sequence[str])
 
     Raises:
         WorkerDied: it happened too often.
+        AssayError: the cluster cannot be reached.
     """
     restarts = 0
     while True:
         try:
             batches = hydra.multirun(config_name, job, list(overrides), with_log_configuration=False)
             return [returned.return_value for batch in batches for returned in batch]
+        except ConnectionError as error:
+            if "Ray" not in str(error):
+                raise
+            raise AssayError(
+                f"{str(error).splitlines()[0]}. Is it running, and reachable from here? A cluster of `ray start` asks for "
+                "a token: set RAY_AUTH_MODE=token here, and have the token that `ray start` wrote on every machine."
+            ) from error
         except Exception as error:
             if not _is_death(error):
                 raise
