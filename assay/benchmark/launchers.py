@@ -159,8 +159,8 @@ def multirun(hydra: Hydra, config_name: str, job: Any, overrides: Sequence[str])
             if "Ray" not in str(error):
                 raise
             raise AssayError(
-                f"{str(error).splitlines()[0]}. Is it running, and reachable from here? A cluster of `ray start` asks for "
-                "a token: set RAY_AUTH_MODE=token here, and have the token that `ray start` wrote on every machine."
+                f"{str(error).splitlines()[0]}. Is it running, and reachable from here? A cluster of `ray start` "
+                "asks for a token: set RAY_AUTH_MODE=token here; every machine must have the token that it wrote."
             ) from error
         except Exception as error:
             if not _is_death(error):

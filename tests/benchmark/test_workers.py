@@ -260,6 +260,39 @@ def test_a_process_that_is_always_killed_ends_in_a_command_to_go_on_with(
     assert the_same_cells(place / "given_up", alone)
 
 
+class UncompletedJobError(Exception):
+    """What submitit raises of a job that left no result."""
+
+
+class Failing:
+    """Hydra, with a launcher whose runs end as they are told."""
+
+    def __init__(self, *ends: Exception) -> None:
+        self.ends = list(ends)
+
+    def multirun(self, *given: Any, **how: Any) -> list[Any]:
+        if self.ends:
+            raise self.ends.pop(0)
+        return []
+
+
+def test_jobs_are_launched_again_some_times_but_not_those_that_were_taken_out_of_the_queue() -> None:
+    died = UncompletedJobError("Job 7 (state: NODE_FAIL) has not produced any output")
+    assert launchers.multirun(Failing(died, died, died), "run", None, []) == []
+    with pytest.raises(launchers.WorkerDied, match="NODE_FAIL"):
+        launchers.multirun(Failing(*[died] * 4), "run", None, [])
+    with pytest.raises(launchers.WorkerDied, match="CANCELLED"):
+        launchers.multirun(Failing(UncompletedJobError("Job 7 (state: CANCELLED)")), "run", None, [])
+    with pytest.raises(ValueError, match="a mistake"):
+        launchers.multirun(Failing(ValueError("a mistake")), "run", None, [])
+
+
+def test_a_cluster_that_cannot_be_reached_is_the_users_matter() -> None:
+    gone = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+    with pytest.raises(AssayError, match="RAY_AUTH_MODE"):
+        launchers.multirun(Failing(gone), "run", None, [])
+
+
 class Interrupted(Exception):
     pass
 
