@@ -32,6 +32,14 @@ HERE = Path(__file__).parent
 SAMPLES = 50
 ROWS_A_CALL = 64
 OURS = "assay"
+JUDGED: dict[str, dict[str, int]] = {
+    "leave_one_out": {},
+    "lime": {"samples": SAMPLES},
+    "partition_shap": {"samples": SAMPLES},
+    "gradient": {},
+    "gradient_x_input": {},
+    "integrated_gradients": {"steps": 10},
+}
 
 Request = dict[str, Any]
 Reply = dict[str, Any]
@@ -86,7 +94,7 @@ class Round:
     Attributes:
         texts: of the examples.
         targets: the class that is explained of each.
-        scores: for each of ferret's explainers, its scores of each text's tokens; empty where nobody judges them.
+        scores: for each of six explainers, its scores of each text's tokens; empty where nobody judges them.
     """
 
     texts: list[str]
@@ -109,7 +117,7 @@ class Contest:
     Attributes:
         asks: what each competitor is asked; a name's first word is its process. Assay's own comes first.
         agrees: compares what was found with Assay's, by the competitor's name; says how well, or raises.
-        judges: whether it is about ferret's explanations.
+        judges: whether it is about explanations that are there already.
     """
 
     asks: Mapping[str, Ask]
@@ -126,7 +134,6 @@ def main() -> None:
         texts = task_texts(arguments.task, arguments.rounds * arguments.texts)
         model = arguments.model or small_bert(folder)
         needed = {process(who) for contest in contests.values() for who in contest.asks} | {OURS}
-        needed |= {"ferret"} if any(contest.judges for contest in contests.values()) else set()
         sides = {name: Side(name, arguments.environments, model, arguments.threads) for name in sorted(needed)}
         header = f"{machine()}, of which {arguments.threads} used by each tool; {arguments.rounds} rounds of "
         header += f"{arguments.texts} texts of {arguments.task}; {arguments.model or '6 layers of width 384, random'}"
@@ -167,12 +174,13 @@ def one_round(sides: Mapping[str, Side], contest: Contest, part: Round, number: 
 
 
 def make_round(sides: Mapping[str, Side], contests: Mapping[str, Contest], texts: list[str]) -> Round:
-    """The predicted class of each text and, if someone judges them, ferret's explanations of it."""
+    """The predicted class of each text and, if someone judges them, six explanations of it."""
     said = sides[OURS].ask({"work": "predict", "feature": "token", "texts": texts})["found"]
     part = Round(texts, said["targets"])
     if any(contest.judges for contest in contests.values()):
-        found = sides["ferret"].ask({"work": "explain", **part.asked})["found"]
-        part.scores.update({name: [distinct(scores[1:-1]) for scores in vectors] for name, vectors in found.items()})
+        request = {"work": "explain", "feature": "token", "explainers": JUDGED, **part.asked}
+        found = sides[OURS].ask(request)["found"]
+        part.scores.update({name: [distinct(scores) for scores in vectors] for name, vectors in found.items()})
     return part
 
 
