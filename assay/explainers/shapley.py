@@ -22,7 +22,7 @@ from assay.subsets import all_subsets, numbered_subsets, random_subsets
 _MOST_EXACT = 16
 
 # What is asked before a standard error is looked at.
-_FIRST_PAIRS = 16
+_FIRST_PAIRS = 32
 _FIRST_PERMUTATIONS = 5
 
 # Differences of outputs below this share of the outputs are rounding, which is not to be read as interactions.
@@ -93,7 +93,7 @@ class KernelShap(BlackBoxExplainer):
             estimate,
             self.tolerance,
             case.target,
-            first=max(n, _FIRST_PAIRS),
+            first=max(2 * n, _FIRST_PAIRS),
             always=len(always),
             population=max(1, 2 ** (n - 1) - len(always)),
         )
@@ -352,7 +352,7 @@ class Banzhaf(BlackBoxExplainer):
             lambda used: self._values(pairs[used], outputs.of(used), exact and len(used) == len(pairs)),
             self.tolerance,
             case.target,
-            first=max(case.n, _FIRST_PAIRS),
+            first=max(2 * case.n, _FIRST_PAIRS),
             population=2 ** (case.n - 1),
         )
         rows = 2 * len(found.used)

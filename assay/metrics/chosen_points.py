@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from assay.conversation import Conversation, Keep, Vector
 
-# Points are asked first at so many even stretches.
-_STRETCHES = 6
+# Points are asked first at so many even stretches, and next to both ends: hiding one or two words of a text often turns
+# the prediction, and hiding more turns it back.
+_STRETCHES = 4
 # What is expected of a stretch between two points that are known, by how far the curve gets in it and by how rough it
 # is next to it and in all. A step at a place that is anywhere alike leaves a quarter of its height; the others were
 # fitted to the curves of real explanations.
 _OF_THE_STEP, _OF_THE_NEIGHBOURS, _OF_ALL = 0.25, 0.15, 0.02
 # The error that is stated is so many times the one that is expected.
-_STATED = 3.0
+_STATED = 2.5
 # Stretches with an expected error of at least this share of the largest are halved in the same turn.
 _SHARE = 0.5
 
@@ -30,8 +31,8 @@ class ChosenPoints:
         w · (|b − a| / 4 + √L · (0.15 · r_next + 0.02 · r_all)),
 
     r_next being the mean of |b − a| / √L over the one or two stretches beside it and r_all that over all stretches.
-    The stated error is 3 times the root of the sum of their squares. It is a guess from what the curve does where it is
-    known, not a bound: a dip between two points that leaves no trace at either is in no guess.
+    The stated error is 2.5 times the root of the sum of their squares. It is a guess from what the curve does where it
+    is known, not a bound: a dip between two points that leaves no trace at either is in no guess.
 
     Attributes:
         x: [points], where the curve could be asked, rising.
@@ -63,13 +64,15 @@ class ChosenPoints:
         """The points to ask next, rising; none when the error is small enough."""
         last = len(self.x) - 1
         if not self.known:
-            return np.unique(np.round(np.linspace(0, last, min(last, _STRETCHES) + 1)).astype(np.intp))
+            evenly = np.round(np.linspace(0, last, _STRETCHES + 1)).astype(np.intp)
+            return np.unique(np.append(evenly, [min(1, last), max(0, last - 1)]))
         if self.error <= self.tolerance:
             return np.empty(0, dtype=np.intp)
         expected = self._expected()
         ends = self.places
         halved = (expected > 0) & (expected >= _SHARE * expected.max())
-        return (ends[:-1] + ends[1:])[halved] // 2
+        middles: NDArray[np.intp] = (ends[:-1] + ends[1:])[halved] // 2
+        return middles
 
     def learn(self, outputs: Mapping[int, float]) -> None:
         """Take in outputs, by the number of the point."""
