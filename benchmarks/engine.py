@@ -6,12 +6,15 @@ The same scores of the default metrics, over several rankings of each example, a
   batch 8   a loop over examples that asks for each metric's rows as they come, repeats included, 8 rows at a time;
   batch 1   the same, one row at a time.
 
+At the end, what the host does for a row when the model answers at once.
+
 Run it on one thread: OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--model PATH]
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,29 +25,39 @@ from measuring import Seconds, machine, show_times, timed
 import assay
 from assay import registry
 from assay.base_models import TinyBert
+from assay.benchmark.engine import Engine
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.classifier import Classifier, transform
 from assay.conversation import Attribution, Case, generator
 from assay.encoding import Row
 from assay.example import Example
+from assay.rows import Stack
 
 METRICS = ("comprehensiveness", "sufficiency", "deletion", "insertion", "tau_loo")
 TOKENS_PER_BATCH = 4096
 
 
 class Counting(Classifier):
-    """A classifier that remembers the rows that it was asked."""
+    """A classifier that remembers the batches that it was given.
+
+    Attributes:
+        at_once: whether it answers without computing anything, so that only the host's work is left.
+    """
+
+    at_once = False
 
     def watch(self) -> None:
         """Forget what was asked so far."""
-        self.rows: list[Row] = []
-        self.batches = 0
+        self.given: list[Stack] = []
 
-    def answer(self, rows: Sequence[Row], dtype: Any = None) -> Any:
+    def begin(self, rows: Stack, dtype: Any = None) -> Any:
         """Answer, and remember."""
-        self.rows += rows
-        self.batches += 1
-        return super().answer(rows, dtype)
+        self.given.append(rows)
+        if not self.at_once:
+            return super().begin(rows, dtype)
+        # Alike for rows that are alike, so that as much is asked as of a real model.
+        logits = np.sin(rows.ids.sum(axis=1, keepdims=True) * np.arange(1, 1 + len(self.labels))).astype(np.float32)
+        return lambda: logits
 
 
 def main() -> None:
@@ -78,6 +91,8 @@ def main() -> None:
         f"\nrows asked {asked:,}; given to the model {given:,}, of which distinct {distinct_rows:,}; "
         f"padding {padded / tokens:.2%} of {tokens:,} tokens; {batches_given} batches"
     )
+    model.at_once = True
+    host_work(model, examples, arguments.rankings)
 
 
 def one_round(
@@ -86,9 +101,9 @@ def one_round(
     """The time of each competitor on some examples, and what was counted; each round begins with another one."""
     model.watch()
     _, asked = run_engine(model, examples, count)  # for its rows, and to warm up
-    given = model.rows
+    given = [stack.row(place) for stack in model.given for place in range(len(stack))]
     distinct = list({(row.key, len(row.ids)): row for row in given}.values())
-    counts = (asked, len(given), len(distinct), *padding(given), model.batches)
+    counts = (asked, len(given), len(distinct), *padding(given), len(model.given))
     batches = full_batches(distinct)
     scores = {}
 
@@ -109,6 +124,52 @@ def one_round(
     for found in scores.values():
         np.testing.assert_allclose(found, scores["engine"], atol=1e-4)
     return times, counts
+
+
+def host_work(model: Counting, examples: list[Example], rankings: int) -> None:
+    """What is left when the model answers at once: the engine's own work, and all of it with metrics and records."""
+    for hiding in ("mask", "delete"):
+        times, asked, answered = [], 0, 0
+        for repeat in range(4):
+            model.watch()
+            found = timed(lambda hiding=hiding: run_engine(model, examples, rankings, hiding))
+            if repeat:  # the first is to warm up
+                times.append(found.processor)
+        answered = sum(map(len, model.given))
+        _, asked = run_engine(model, examples, rankings, hiding)
+        print(
+            f"host work, {hiding}: {1e6 * statistics.median(times) / asked:.1f} µs a row asked, "
+            f"{1e6 * statistics.median(times) / answered:.1f} a row answered; the engine's own for a row: "
+            + ", ".join(
+                f"{engine_alone(model, examples, hiding, rows):.1f} in questions of {rows}" for rows in (10, 500)
+            )
+        )
+
+
+def engine_alone(model: Counting, examples: list[Example], hiding: str, rows: int) -> float:
+    """Microseconds on the processor for a row, of conversations that do nothing but ask for `rows` random rows once."""
+    perturbation = registry.build("perturbation", hiding)
+    encodings = [model.encode(example) for example in examples]
+
+    def ask(keep: Any) -> Any:
+        return (yield keep)
+
+    found = []
+    for _ in range(4):
+        engine = Engine(model, tokens_per_batch=TOKENS_PER_BATCH)
+        questions = [
+            (encoding, generator(number, encoding.id).random((rows, encoding.n)) < 0.7)
+            for encoding in encodings
+            for number in range(1 + 1000 // rows)
+        ]
+
+        def work(engine: Engine = engine, questions: list[Any] = questions) -> None:
+            for encoding, keep in questions:
+                engine.add(ask(keep), encoding, perturbation, lambda _: None)
+            engine.run()
+
+        found.append(1e6 * timed(work).processor / (len(questions) * rows))
+    return statistics.median(found[1:])
 
 
 def parse() -> argparse.Namespace:
@@ -132,10 +193,10 @@ def rankings_of(example: Example, n: int, count: int) -> list[np.ndarray[Any, An
     return [shared + rng.normal(size=n) for _ in range(count)]
 
 
-def run_engine(model: Counting, examples: list[Example], count: int) -> tuple[list[float], int]:
+def run_engine(model: Counting, examples: list[Example], count: int, hiding: str = "mask") -> tuple[list[float], int]:
     """The scores by ranking, example and metric; and how many rows were asked for."""
     metrics = {name: registry.build("metric", name) for name in METRICS}
-    perturbations = {"mask": registry.build("perturbation", "mask")}
+    perturbations = {hiding: registry.build("perturbation", hiding)}
     evaluation = Evaluation(model, examples, metrics, perturbations, Settings(), TOKENS_PER_BATCH)
     drawn = [rankings_of(one, encoding.n, count) for one, encoding in zip(examples, evaluation.encodings, strict=True)]
     for number in range(count):

@@ -383,9 +383,9 @@ class Engine:
 
     def _end(self, talk: _Talk, result: Any, error: Exception | None) -> None:
         """Tell how a conversation ended."""
-        asked = [numbers for _, numbers in talk.history]
         masks = [(what, numbers) for what, numbers in talk.history if not isinstance(what, Soften | Rough)]
-        distinct = np.unique(np.concatenate(asked)) if asked else np.empty(0, dtype=np.intp)
+        # Quicker than np.unique for the few rows that most conversations ask.
+        distinct = list(dict.fromkeys(number for _, numbers in talk.history for number in numbers.tolist()))
         cost = Cost(
             forward_rows=len(distinct),
             forward_tokens=int(self._answers.tokens[distinct].sum()),
