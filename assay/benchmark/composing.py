@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -27,7 +28,9 @@ def composing_once() -> Iterator[None]:
     lists: dict[tuple[Any, ...], DefaultsList] = {}
     composed: dict[int, DictConfig] = {}
     parsed: dict[tuple[str, str], Any] = {}
+    repositories: dict[tuple[Any, ...], CachingConfigRepository] = {}
     parse = OverridesParser.parse_rule
+    prepare = ConfigLoaderImpl._parse_overrides_and_create_caching_repo
     compose = ConfigLoaderImpl._compose_config_from_defaults_list
 
     def listed_once(
@@ -38,6 +41,8 @@ def composing_once() -> Iterator[None]:
         chosen = tuple(str(override.input_line) for override in overrides_list if id(override) not in plain)
         key = (config_name, chosen, prepend_hydra, skip_missing)
         if key not in lists:
+            # What composing has made of the files that were read is for that one configuration.
+            repo.cache.clear()
             lists[key] = create_defaults_list(repo, config_name, list(overrides_list), prepend_hydra, skip_missing)
         return replace(lists[key], config_overrides=own)
 
@@ -51,7 +56,18 @@ def composing_once() -> Iterator[None]:
             parsed[text, rule] = parse(self, text, rule)
         return copy.copy(parsed[text, rule])
 
+    def prepared_once(
+        self: ConfigLoaderImpl, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        # Where configurations are searched for is a setting of Hydra's own.
+        key = (config_name, *(override for override in overrides if override.lstrip("+~").startswith("hydra")))
+        if key not in repositories:
+            found, repositories[key] = prepare(self, config_name, overrides)
+            return found, repositories[key]
+        return OverridesParser.create().parse_overrides(overrides=overrides), repositories[key]
+
     with (
+        patch.object(ConfigLoaderImpl, "_parse_overrides_and_create_caching_repo", prepared_once),
         patch.object(OverridesParser, "parse_rule", parsed_once),
         patch.object(config_loader_impl, "create_defaults_list", listed_once),
         patch.object(ConfigLoaderImpl, "_compose_config_from_defaults_list", composed_once),
