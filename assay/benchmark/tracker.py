@@ -178,6 +178,7 @@ class WandbTracker:
                     work(session)
         except Exception as error:
             session.mode = "disabled"
+            _let_go()
             session.lines.append(
                 f"Warning: W&B: {_reason(error)}; nothing more is logged there. The results are stored all the same."
             )
@@ -309,7 +310,9 @@ def _let_go() -> None:
     import wandb
 
     if wandb.run is None:
-        wandb.teardown()
+        # A service that has died cannot be told to end.
+        with contextlib.suppress(Exception):
+            wandb.teardown()
 
 
 def _upload(session: _Session) -> str:
@@ -346,5 +349,7 @@ def _apart(folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return first.rstrip(".")
+    told = str(error).strip()
+    if told in ("", "<no message>"):
+        told = f"it refuses or cannot be used ({type(error).__name__}); see `wandb login --verify`"
+    return told.splitlines()[0].rstrip(".")
