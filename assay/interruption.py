@@ -68,11 +68,9 @@ def check_interruption() -> None:
 
 def end_workers() -> None:
     """End the processes that launchers have started, which would otherwise go on to the end of their work first."""
-    if "joblib" in sys.modules:
-        from joblib.externals.loky import reusable_executor
-
-        if reusable_executor._executor is not None:
-            reusable_executor._executor.shutdown(wait=True, kill_workers=True)
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and loky._executor is not None:
+        loky._executor.shutdown(wait=True, kill_workers=True)
     if "ray" in sys.modules:
         import ray
 

@@ -186,8 +186,8 @@ def summary(changes: list[str]) -> str:
 def checksums(tensors: dict[str, Tensor]) -> dict[str, tuple[int, torch.dtype, torch.Size]]:
     """A checksum of each tensor's bytes, with its type and shape.
 
-    Computed where the tensor is. A single element that changes always changes it; of several that do, one set in 2^63
-    does not, as long as nobody chooses them so.
+    Computed where the tensor is. A single number that changes always changes it; of many that do, about one set in 2^32
+    does not, unless somebody chooses them so.
     """
     # Tied weights have several names.
     distinct = {
@@ -210,8 +210,10 @@ def _checksum(tensor: Tensor) -> Tensor:
     total = torch.zeros((), dtype=torch.int64, device=flat.device)
     weights = _weights(flat.device)
     for part in torch.split(flat[: words * 8].view(torch.int64), _WORDS_AT_ONCE):
-        # Whole numbers wrap around, and an odd factor can be undone: no change of one of them is lost.
-        total = total * 3 + (part * weights[: len(part)]).sum()
+        # Whole numbers wrap around, and an odd factor can be undone: no change of one of them is lost. The upper bits
+        # are brought down first, since a factor hardly moves them: two changed signs would cancel out.
+        mixed = (part >> 32).bitwise_xor_(part).mul_(weights[: len(part)])
+        total = total * 3 + mixed.sum()
     rest = flat[words * 8 :].long()
     return total * 3 + (rest * weights[: len(rest)]).sum()
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from assay.benchmark.configured_model import load_again
 from assay.benchmark.evaluation import Evaluation
+from assay.benchmark.guarded import ENDED, WROTE, put_back
 from assay.benchmark.job import Job
 from assay.benchmark.records import Records
 from assay.benchmark.shared_answers import SharedAnswers
@@ -16,7 +16,7 @@ from assay.classifier import Classifier
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
-from assay.model_state import state_of, summary
+from assay.model_state import state_of
 
 
 class Fault(Exception):
@@ -52,7 +52,7 @@ def attempt(
         Fault: somebody wrote to the model or ended the program; nothing that was found can be relied on then.
     """
     started, before = time.perf_counter(), model.cost.copy()
-    state = state_of(model)
+    state_of(model)
     evaluation = Evaluation(
         model,
         examples,
@@ -67,10 +67,9 @@ def attempt(
     listener.watch(lambda: int(work.rows_answered))
 
     def check_model() -> None:
-        changes = state.changes()
-        if changes:
-            state.restore(lambda: load_again(job.content["model"]).model)
-            raise Fault(f"the model was written to: {summary(changes)}")
+        changed = put_back(job, model)
+        if changed is not None:
+            raise Fault(f"{WROTE}: {changed}")
 
     try:
         for name, explainer in explainers.items():
@@ -82,7 +81,7 @@ def attempt(
         raise
     except SystemExit as end:
         check_model()
-        raise Fault(f"the program was ended (SystemExit: {end})") from end
+        raise Fault(f"{ENDED} (SystemExit: {end})") from end
     check_model()
     evaluation.share()
     work.passed(model.cost.since(before))

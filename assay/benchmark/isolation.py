@@ -21,6 +21,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, finalize
 
 from assay.benchmark.attempt import Fault, Listener, attempt
+from assay.benchmark.guarded import CRASHED, HUNG
 from assay.benchmark.job import Job, build_job
 from assay.benchmark.progress import say
 from assay.benchmark.records import Records
@@ -174,7 +175,7 @@ class Child:
         while True:
             try:
                 if not self._channel.poll(None if due is None else max(0.0, due - time.monotonic())):
-                    raise Fault(f"ran past the limit of {limit:g} s")
+                    raise Fault(f"{HUNG} of {limit:g} s")
                 kind, content = self._channel.recv()
             except (EOFError, OSError) as error:
                 raise Fault(self._death()) from error
@@ -193,13 +194,13 @@ class Child:
         try:
             code = self._process.wait(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            return "the interpreter closed the connection to its parent"
+            return f"{CRASHED} closed the connection to its parent"
         if code >= 0:
-            return f"the interpreter ended with exit code {code}"
+            return f"{CRASHED} ended with exit code {code}"
         name = signal.Signals(-code).name
         if -code == signal.SIGKILL:
-            return f"the interpreter was killed ({name}), as a system does that runs out of memory"
-        return f"the interpreter crashed ({name})"
+            return f"{CRASHED} was killed ({name}), as a system does that runs out of memory"
+        return f"{CRASHED} crashed ({name})"
 
 
 def _end(process: subprocess.Popen[bytes], channel: Connection) -> None:

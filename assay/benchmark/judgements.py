@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.benchmark import scoring
+from assay.benchmark import guarded, scoring
 from assay.benchmark.job import Job
 from assay.benchmark.labels import LabelMatch
 from assay.benchmark.method import MethodAtWork, attribution_of
@@ -61,7 +61,7 @@ def judge_methods(
                 raise
         place = judges_of(job, name).index(metric) + 1
         say(f"{name}: {metric} ({place} of {len(judges_of(job, name))} metrics that have it explain again)")
-        job.store.write_judgement(metas[name], metric, at_work[name].judged_by(metric, job.judges[metric]))
+        job.store.write_judgement(metas[name], metric, guarded.judge(job, model, at_work[name], metric))
 
     work_through(worker, len(units), there, judge, patience)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from assay.benchmark import planned, preparation
+from assay.benchmark import guarded, planned, preparation
 from assay.benchmark.cell import Cell
 from assay.benchmark.environment import environment
 from assay.benchmark.evaluation import Evaluation
@@ -62,13 +62,7 @@ def run(config: DictConfig) -> list[Cell]:
     if overwrite == "never":
         say(f"{header}: {len(cells)} cells finished, not computed because of overwrite=never: {', '.join(missing)}.")
         return list(cells.values())
-    preparation.prepare(
-        {name: job.explainers[name] for name in missing},
-        job.perturbations,
-        model,
-        job.background,
-        job.settings.seed,
-    )
+    guarded.prepare(job, model, list(missing))
     preparation.check_given(
         {name: job.explainers[name] for name in missing},
         model,
@@ -86,6 +80,10 @@ def run(config: DictConfig) -> list[Cell]:
     say(f"{header}: accuracy {accuracy:.3f}{seen}; {len(missing)} cells to compute{before}.")
     if change is not None:
         say(f"{change}.")
+    takes = loaded.memory(list(missing))
+    say(f"{takes}.")
+    if takes.warning is not None:
+        say(f"Warning: {takes.warning}")
     if overwrite == "always":
         for meta in missing.values():
             job.store.start_anew(meta)
