@@ -48,7 +48,7 @@ def asking(name: str | Path, advice: str) -> Iterator[None]:
     silence = why_silent()
     shown = hub_logging.get_verbosity()
     # Each attempt of several would be told, and what came of them is told here.
-    hub_logging.set_verbosity_error()
+    hub_logging.set_verbosity(logging.ERROR)
     try:
         with _downloaded_only(silence is not None):
             yield

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from assay.benchmark.memory import check_room
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.model_loading import load_causal_config, load_config
@@ -22,10 +23,14 @@ def load_model(content: Mapping[str, Any]) -> Classifier:
     """The classifier that a configuration describes; jobs of a sweep often share one, so the last is kept.
 
     It is let go before another is loaded, so that there are never two of them in memory.
+
+    Raises:
+        AssayError: it cannot be loaded, or its weights are larger than everything that is free.
     """
     key = json.dumps(content)
     if key not in _kept:
         free_model()
+        check_room(content)
         _kept[key] = _classifier(content)
     return _kept[key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +10,12 @@ from omegaconf import DictConfig
 
 from assay import registry
 from assay.benchmark import preparation
+from assay.benchmark.calibration import tokens_per_batch
 from assay.benchmark.configured_model import load_model
 from assay.benchmark.job import Job, check
 from assay.benchmark.labels import LabelMatch, match_labels
 from assay.benchmark.launch import suite_is_chosen
+from assay.benchmark.memory import MemoryAccount, account
 from assay.benchmark.protocol import make_meta, make_protocol
 from assay.benchmark.tracker import Tracker
 from assay.classifier import Classifier
@@ -49,6 +51,19 @@ class LoadedJob:
         """What the job is about, in a line."""
         task, model = self.task, self.model
         return f"{task.name} ({len(task)} of {task.split}) × {model.name} ({model.device}, {model.dtype})"
+
+    def memory(self, names: Sequence[str]) -> MemoryAccount:
+        """What computing the cells of some explainers takes, beside what is free."""
+        model, content = self.model, self.job.content
+        longest = max(self.examples, key=lambda example: sum(map(len, example.text)))
+        return account(
+            model,
+            [self.job.explainers[name] for name in names],
+            content["tokens_per_batch"] or tokens_per_batch(model),
+            min(content["shard_size"], len(self.examples)),
+            len(model.encode(longest).row.ids),
+            len(self.job.perturbations),
+        )
 
     @property
     def bounds(self) -> list[tuple[int, int]]:

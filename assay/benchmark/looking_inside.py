@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.benchmark import amounts
 from assay.benchmark.engine import Engine
+from assay.benchmark.memory import free_memory
 from assay.benchmark.waiting_rows import rows_in_batch
 from assay.classifier import Classifier, is_out_of_memory
 from assay.conversation import Cost, Explanation, generator
 from assay.encoding import Batch, Encoding, Output, make_batch
-from assay.errors import AssayError
+from assay.errors import AssayError, Undefined
 from assay.explainers.base import WhiteBoxExplainer
 
 # Called with an example's place, its scores or why there are none, and what they cost.
@@ -70,6 +72,15 @@ class Inside:
         for index in indices:
             by_length[len(self._encodings[index].row.ids)].append(index)
         for length, equal in sorted(by_length.items()):
+            needed, free = explainer.memory(self._model, length), free_memory(self._model.device)
+            if needed > free:
+                reason = Undefined(
+                    f"a text of {length:,} tokens takes about {amounts.size(needed)} here, "
+                    f"and {amounts.size(free)} are free on {self._model.device}"
+                )
+                for index in equal:
+                    found(index, reason, Cost())
+                continue
             size = rows_in_batch(self._engine.tokens_per_batch, length)
             for start in range(0, len(equal), size):
                 self._attribute(name, explainer, equal[start : start + size], found)
@@ -142,6 +153,8 @@ class Inside:
             # One example must not take the others of its batch down with it.
             parts = [[index] for index in indices]
         else:
+            if is_out_of_memory(failure):
+                failure = Undefined(f"{self._model.device} has no room for a text of {tokens:,} tokens")
             found(indices[0], failure, Cost())
             return
         for part in parts:

@@ -35,6 +35,7 @@ class AttentionExplainer(WhiteBoxExplainer):
     """Base of what reads attention: it is handed rows of one length at a time, without padding; padding scores 0."""
 
     signed = False
+    attention_copies = 1.5
 
     def check(self, model: Classifier) -> None:
         """Find out whether the model's attention can be read.
@@ -175,6 +176,8 @@ class AttentionFlow(AttentionExplainer):
         subwords: how the scores of a word's tokens become the word's.
     """
 
+    attention_copies = 2.0
+
     def score(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
         """Maximum flows, [batch, tokens]; special tokens are left out and score 0."""
         import torch
@@ -204,6 +207,8 @@ class GradSam(AttentionExplainer):
         subwords: how the scores of a word's tokens become the word's.
     """
 
+    attention_copies = 3.0
+
     def score(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
         """Means over layers, heads and queries, [batch, tokens]."""
         import torch
@@ -229,6 +234,8 @@ class GenericAttention(AttentionExplainer):
     Args:
         subwords: how the scores of a word's tokens become the word's.
     """
+
+    attention_copies = 3.0
 
     def score(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
         """The read token's row of the relevance, [batch, tokens]."""
@@ -269,6 +276,7 @@ class AttAttr(AttentionExplainer):
     """
 
     signed = True
+    attention_copies = 6.0
 
     def __init__(self, steps: int = 20, row: Literal["all", "read"] = "all", subwords: Subwords = "sum") -> None:
         super().__init__(subwords)

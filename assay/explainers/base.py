@@ -97,6 +97,8 @@ class WhiteBoxExplainer(Explainer):
         subwords: how the scores of a word's tokens become the word's: their `sum`, their `mean`, `max` (the one of the
             largest magnitude, with its sign) or `first`. The sum is the default: it is what keeps a complete method
             complete, and what hiding the whole word at once amounts to where a model is linear.
+        attention_copies: how many times the method holds the attention weights of all layers and heads, tokens² numbers
+            for each head, as was measured; 0 where it holds none.
 
     Args:
         subwords: see above.
@@ -107,11 +109,23 @@ class WhiteBoxExplainer(Explainer):
 
     scores_features: ClassVar[bool] = False
     subwords: Subwords = "sum"
+    attention_copies: ClassVar[float] = 0.0
 
     def __init__(self, subwords: Subwords = "sum") -> None:
         if subwords not in get_args(Subwords):
             raise ValueError(f"unknown subwords {subwords!r}. {near_matches(str(subwords), get_args(Subwords))}")
         self.subwords = subwords
+
+    def memory(self, model: Classifier, tokens: int) -> float:
+        """About how many bytes the method takes for a single text, beyond what grows with its tokens alone.
+
+        Args:
+            model: the classifier.
+            tokens: the text's, special tokens included.
+        """
+        config = model.model.config
+        layers, heads = (getattr(config, name, None) or 1 for name in ("num_hidden_layers", "num_attention_heads"))
+        return self.attention_copies * 4.0 * layers * heads * tokens**2
 
     @abstractmethod
     def attribute(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor | Explanation:

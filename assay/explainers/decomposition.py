@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class RelevancePropagation(WhiteBoxExplainer):
     """Base of the methods that hand the logit back to the word embeddings; each is a set of rules."""
 
+    attention_copies = 4.0
+
     @abstractmethod
     def rules(self, network: Any) -> Propagation:
         """The rules for one pass of a network."""
@@ -281,6 +283,7 @@ class TransformerAttribution(WhiteBoxExplainer):
     """
 
     signed = False
+    attention_copies = 8.0
 
     def check(self, model: Classifier) -> None:
         """Find out whether the model has attention.
@@ -348,6 +351,7 @@ class HeadRelevance(WhiteBoxExplainer):
     """
 
     signed = False
+    attention_copies = 4.0
 
     def __init__(self, epsilon: float = 1e-3, subwords: Subwords = "sum") -> None:
         super().__init__(subwords)

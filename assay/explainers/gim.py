@@ -45,6 +45,8 @@ class GradientInteractionModifications(WhiteBoxExplainer):
         ValueError: a temperature that is not above 0, or an unknown baseline.
     """
 
+    attention_copies = 4.0
+
     def __init__(
         self,
         temperature: float = 2.0,

@@ -24,6 +24,8 @@ _VECTORS_PER_TOKEN = 8
 class VectorDecomposition(AttentionExplainer):
     """Base of the methods that need to know where a model keeps its values, projections, norms and head."""
 
+    attention_copies = 2.0
+
     def check(self, model: Classifier) -> None:
         """Find out whether the model's layers are known.
 
@@ -198,6 +200,10 @@ class DecompX(VectorDecomposition):
         if bias not in ("dot_product", "left_out"):
             raise ValueError(f"unknown bias {bias!r}. {near_matches(str(bias), ('dot_product', 'left_out'))}")
         self.bias: Literal["dot_product", "left_out"] = bias
+
+    def memory(self, model: Classifier, tokens: int) -> float:
+        """The attention weights, and three times tokens² vectors."""
+        return super().memory(model, tokens) + 3 * 4.0 * tokens**2 * model.model.config.hidden_size
 
     def score(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
         """Shares of the logit, [batch, tokens]."""
