@@ -79,7 +79,7 @@ def main(results: Path, tolerances: tuple[float, ...]) -> None:
     points = sum(len(x) for _, x, _ in curves)
     print(f"{len(curves)} curves, {points / len(curves):.1f} points each")
     print(
-        "| tolerance | rows saved | within tolerance | within stated error | 95 % are off by less than | means of cells |"
+        "| tolerance | rows saved | within tolerance | within stated error | 95 % off by less than | means of cells |"
     )
     print("|---|---|---|---|---|---|")
     for tolerance in tolerances:
