@@ -15,6 +15,7 @@ from assay.benchmark import launch, planned, preparation
 from assay.benchmark.environment import environment
 from assay.benchmark.job import Job
 from assay.benchmark.loaded_job import LoadedJob, load_job
+from assay.benchmark.memory import MemoryAccount
 from assay.benchmark.planned import Planned
 from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged
@@ -41,6 +42,7 @@ class JobPlan:
         cut: whether more were asked for than there was time for.
         estimate: of the shards that are not there; None where there is nothing to compute.
         around: seconds that the job takes besides: loading, preparing, and the model's accuracy.
+        memory: what it takes in memory; None where there is nothing to compute.
         unknown: metrics that have every method explain again or train models, which are not in the estimate.
     """
 
@@ -57,6 +59,7 @@ class JobPlan:
     estimate: Estimate | None = None
     around: float = 0.0
     unknown: tuple[str, ...] = ()
+    memory: MemoryAccount | None = None
 
     def seconds(self, workers: int = 1) -> float:
         """Seconds until the last of several equal workers has done its last shard."""
@@ -144,6 +147,7 @@ class _Planner:
             "missing": tuple(missing),
             "shards": (len(bounds), len(there) if missing else len(bounds)),
             "unknown": tuple(job.judges) if missing else (),
+            "memory": loaded.memory(missing) if missing else None,
         }
         kept = []
         if missing:

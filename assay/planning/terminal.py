@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group
@@ -62,13 +63,15 @@ def _job_as_json(job: JobPlan) -> dict[str, Any]:
         "seconds_around": job.around,
         "bytes": 0.0 if estimate is None else estimate.bytes,
     }
+    if job.memory is not None:
+        found["memory"] = asdict(job.memory)
     if estimate is not None:
         found |= {"rows_error": estimate.rows_error, "seconds_error": estimate.seconds_error}
     return found
 
 
 def _jobs(jobs: Sequence[JobPlan]) -> Table:
-    table = _table("job", "cells", "skipped", "rows", "tokens", "time", "low to high", "disk")
+    table = _table("job", "cells", "skipped", "rows", "tokens", "time", "low to high", "disk", "memory")
     for job in jobs:
         table.add_row(printable(f"{job.task} × {job.model}"), *_figures([job]))
     if len(jobs) > 1:
@@ -82,7 +85,7 @@ def _figures(jobs: Sequence[JobPlan]) -> list[str]:
     skipped = sum(len(job.finished) + len(job.earlier) for job in jobs)
     cells = [str(sum(len(job.missing) for job in jobs)), str(skipped) if skipped else ""]
     if not estimates:
-        return [*cells, "", "", "", "", ""]
+        return [*cells, "", "", "", "", "", ""]
     low, high = (sum(_bound(job, sign) for job in jobs) for sign in (-1, 1))
     return [
         *cells,
@@ -91,6 +94,7 @@ def _figures(jobs: Sequence[JobPlan]) -> list[str]:
         duration(sum(job.seconds() for job in jobs)),
         f"{duration(low)} to {duration(high)}",
         size(sum(one.bytes for one in estimates)),
+        size(max(job.memory.weights + job.memory.needed for job in jobs if job.memory is not None)),
     ]
 
 
@@ -154,9 +158,9 @@ def _notes(plan: Plan) -> list[str]:
     finished = sum(len(job.finished) for job in plan.jobs)
     earlier = sum(len(job.earlier) for job in plan.jobs)
     if finished:
-        lines.append(f"{_cells(finished)} finished before, and will be skipped.")
+        lines.append(f"{_cells(finished)} finished before and will be skipped.")
     if earlier:
-        lines.append(f"{_cells(earlier)} of several jobs at once, and will be computed by the first of them.")
+        lines.append(f"Cells that several jobs have in common, {earlier} here, are computed by the first of them.")
     there = sum(job.shards[1] for job in tried)
     if there:
         lines.append(f"{there} of {sum(job.shards[0] for job in tried)} shards are there from a run that was stopped.")
@@ -175,8 +179,12 @@ def _notes(plan: Plan) -> list[str]:
     lines.append(
         "A row that several explainers or metrics ask for goes through the model once, and is the first one's."
     )
+    for told in dict.fromkeys(job.memory.warning for job in tried if job.memory is not None):
+        if told is not None:
+            lines.append(f"Warning: {told}")
     around = sum(job.around for job in plan.jobs)
     lines.append(f"Of the time {duration(around)} are for loading, preparing and the model's accuracy, on any worker.")
+    lines.append("Memory is each worker's, weights included; it is an estimate from the model's shape.")
     lines.append("Workers: each as fast as this process, with a core or a device of its own; shards are not divided.")
     unknown = list(dict.fromkeys(name for job in tried for name in job.unknown))
     if unknown:

@@ -145,6 +145,7 @@ def test_all_examples_tried_leave_nothing_to_guess(place: Path, tmp_path: Path) 
     assert assay("run", *arguments).code == 0
     (job,), truth = json.loads(out.read_text("utf-8"))["jobs"], true_work(tmp_path / "results")
     assert job["rows_error"] == 0
+    assert job["memory"]["weights"] > 0
     assert [job[name] for name in ("forward_rows", "backward_tokens")] == pytest.approx(
         [truth[name] for name in ("forward_rows", "backward_tokens")], rel=1e-9
     )
