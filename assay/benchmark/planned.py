@@ -15,6 +15,7 @@ from assay.benchmark.amounts import amount, duration, size
 from assay.benchmark.cell import Cell
 from assay.benchmark.store import Store, digest
 from assay.benchmark.work import Work, known_work
+from assay.errors import AssayError
 
 FOLDER = ".plans"
 _LARGEST = 1_000_000  # bytes of a file that is read
@@ -46,15 +47,21 @@ def keep(store: Store, metas: Mapping[str, Mapping[str, Any]], planned: Planned)
         store: the results.
         metas: of all cells of the job, by explainer; they name the plan.
         planned: what it will take.
+
+    Raises:
+        AssayError: it cannot be written.
     """
     path = _path(store, metas)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(asdict(planned), indent=2) + "\n", "utf-8")
         temporary.replace(path)
+    except OSError as error:
+        raise AssayError(f"The plan cannot be kept as {str(path)!r}: {error.strerror or error}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
 
 

@@ -12,6 +12,7 @@ from assay.benchmark import planned
 from assay.benchmark.cell import Cell
 from assay.benchmark.planned import Planned
 from assay.benchmark.store import Store
+from assay.errors import AssayError
 from assay.example import Example
 from assay.planning.curve import foretell
 from assay.planning.estimate import Estimate
@@ -245,6 +246,12 @@ def test_a_plan_that_is_damaged_is_as_good_as_none(tmp_path: Path, content: str)
     path.write_text(content, "utf-8")
     cell = Cell(tmp_path, {"key": "k", "work": {"seconds": 1.0, "forward_rows": 1.0}})
     assert planned.compare(store, metas, [cell]) is None
+
+
+def test_a_plan_that_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".plans").write_text("a file, no folder", "utf-8")
+    with pytest.raises(AssayError, match=r"The plan cannot be kept as .*: File exists"):
+        planned.keep(Store(tmp_path), {"lime": {"key": "k"}}, Planned(("k",), 1, 2, 3, 4))
 
 
 def test_a_plan_of_other_cells_is_not_compared(tmp_path: Path) -> None:
