@@ -10,6 +10,7 @@ import torch
 
 from assay import registry
 from assay.benchmark.evaluation import Evaluation, Settings
+from assay.benchmark.method import MethodAtWork
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.example import Example
@@ -76,3 +77,25 @@ def test_a_row_that_alone_is_too_large_is_said_so() -> None:
 def test_another_error_is_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="broken"):
         evaluate(60, RuntimeError("broken"), "first")
+
+
+def judge(room: int, name: str, metric: str) -> list[float]:
+    model = Small(*tiny_model("bert"))
+    model.room, model.error = room, ERRORS["accelerator"]
+    explainer = registry.build("explainer", name)
+    targets, mask = [0] * len(EXAMPLES), {"mask": registry.build("perturbation", "mask")}
+    method = MethodAtWork(
+        name, explainer, model, EXAMPLES, targets, [None] * len(EXAMPLES), mask, Settings(), lambda count: []
+    )
+    method.attributions = method.explain(targets=targets)
+    return [row["value"] for row in method.judged_by(metric, registry.build("metric", metric)).scores]
+
+
+@pytest.mark.parametrize("name", ["leave_one_out", "gradient"])
+def test_metrics_that_have_a_method_explain_again_are_served_too(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = judge(10**9, name, "sensitivity_max")
+    assert "going on with at most" not in capsys.readouterr().out
+    found = judge(30, name, "sensitivity_max")
+    assert "going on with at most" in capsys.readouterr().out
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected, atol=2e-4)
