@@ -393,8 +393,12 @@ class Engine:
         )
         keeps = [keep for keep, _ in masks] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]
         under_masks = [numbers for _, numbers in masks] or [np.empty(0, dtype=np.intp)]
-        logits = self._answers.mean_logits(np.concatenate(under_masks), talk.perturbation.draws)
-        talk.finish(Outcome(result, error, np.concatenate(keeps), logits, cost))
+        logits = self._answers.mean_logits(_joined(under_masks), talk.perturbation.draws)
+        talk.finish(Outcome(result, error, _joined(keeps), logits, cost))
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _can_join(talk: _Talk) -> bool:
