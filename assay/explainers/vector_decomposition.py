@@ -24,7 +24,7 @@ _VECTORS_PER_TOKEN = 8
 class VectorDecomposition(AttentionExplainer):
     """Base of the methods that need to know where a model keeps its values, projections, norms and head."""
 
-    attention_copies = 2.0
+    attention_copies = 5.0
 
     def check(self, model: Classifier) -> None:
         """Find out whether the model's layers are known.
