@@ -77,17 +77,17 @@ def launch(
         # The jobs of one command belong together, also when it is given again to resume.
         named = "\n".join(sorted(override for override in overrides if not _says_who_computes(override)))
         guarded = _Guarded(job, hashlib.sha256(named.encode()).hexdigest()[:8] if sweep else None, Home.here())
-        if not spread:
-            here = ["hydra/launcher=basic"] if sweep else []
-            return _launched(hydra, config_name, guarded, [*overrides, *here], sweep)
         config = _compose(config_name, [_first_value(override) for override in parse(overrides)])
-        if "results" in config:
+        if "results" in config and (sweep or spread):
             # Before anything makes folders there, or starts workers.
             store = Store(config.results)
             store.prepare()
             if store.name != str(store.root):
                 overrides = [*overrides, f"hydra.sweep.dir={_quoted(str(store.root / '.hydra'))}"]
                 config = _compose(config_name, [_first_value(override) for override in parse(overrides)])
+        if not spread:
+            here = ["hydra/launcher=basic"] if sweep else []
+            return _launched(hydra, config_name, guarded, [*overrides, *here], sweep)
         workers = _workers(config, overrides)
         added = launchers.prepare(config, workers)
         several = workers > 1 or launchers.chosen(config) != launchers.SERIAL
