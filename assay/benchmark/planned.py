@@ -84,6 +84,8 @@ def compare(store: Store, metas: Mapping[str, Mapping[str, Any]], fresh: Sequenc
         f"{_beside(planned.seconds, took.seconds, duration)} of computing",
         f"{_beside(planned.bytes, took.bytes, size)} on disk",
     ]
+    if work.rows_known:
+        parts.append(f"{amount(work.rows_known)} rows of the plan were known from other cells")
     return f"Planned → true: {'; '.join(parts)}."
 
 

@@ -182,6 +182,7 @@ def _notes(plan: Plan) -> list[str]:
     for told in dict.fromkeys(job.memory.warning for job in tried if job.memory is not None):
         if told is not None:
             lines.append(f"Warning: {told}")
+    lines.append("Answers that other cells leave on disk (share_answers) make a run shorter than this.")
     around = sum(job.around for job in plan.jobs)
     lines.append(f"Of the time {duration(around)} are for loading, preparing and the model's accuracy, on any worker.")
     lines.append("Memory is each worker's, weights included; it is an estimate from the model's shape.")

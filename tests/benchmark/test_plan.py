@@ -54,9 +54,9 @@ def command(place: Path, results: Path, *more: str) -> tuple[str, ...]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What is stored, but for the plans and Hydra's own."""
+    """The cells, and what is on the way to become one."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {name: content for name, content in found.items() if not name.startswith((".plans", ".hydra"))}
+    return {name: content for name, content in found.items() if not name.startswith((".plans", ".hydra", ".answers"))}
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +267,8 @@ def test_a_plan_of_other_cells_is_not_compared(tmp_path: Path) -> None:
         "Planned → true: 10 → 10 (+0%) rows; 20 → 25 (-20%) tokens; 3.0 s → 2.0 s (+50%) of computing; "
         "40 bytes → 50 bytes (-20%) on disk."
     )
+    helped = Cell(folder, {"key": "k", "work": {**work, "rows_known": 3.0}})
+    assert str(planned.compare(store, metas, [helped])).endswith("; 3 rows of the plan were known from other cells.")
     assert planned.compare(store, metas, [unknown]) is None
     assert planned.compare(store, metas, [known, Cell(folder, {"key": "other", "work": work})]) is None
     assert planned.compare(store, {"lime": {"key": "k"}}, [known]) is None
