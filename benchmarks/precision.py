@@ -104,15 +104,14 @@ def explain(model: Classifier, part: Sequence[Example]) -> dict[str, list[Attrib
     evaluation = Evaluation(model, part, {}, {"mask": Mask()}, Settings())
     for name in EXPLAINERS:
         evaluation.add_explainer(name, registry.build("explainer", name))
-    return {
-        name: [
-            Attribution(encoding.features, np.array(row["scores"]), target)
-            for row, encoding, target in zip(
-                records.attributions, evaluation.encodings, evaluation.targets, strict=True
-            )
+    attributions = {}
+    for name, records in evaluation.run().items():
+        first_draws = [row["scores"] for row in records.attributions if row["draw"] == 0]
+        attributions[name] = [
+            Attribution(encoding.features, np.array(scores), target)
+            for scores, encoding, target in zip(first_draws, evaluation.encodings, evaluation.targets, strict=True)
         ]
-        for name, records in evaluation.run().items()
-    }
+    return attributions
 
 
 def judge(
@@ -127,9 +126,7 @@ def judge(
 def run_all(model: Classifier, part: Sequence[Example], dtype: str) -> Values:
     evaluation = started(model, part, dtype)
     for name in EXPLAINERS:
-        evaluation.add_explainer(
-            name, registry.build("explainer", name, **({"repeats": 1} if name == "random" else {}))
-        )
+        evaluation.add_explainer(name, registry.build("explainer", name))
     return finished(evaluation)
 
 
