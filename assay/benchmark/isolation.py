@@ -131,6 +131,10 @@ class Child:
             self._wait("ready", None, {})
         except Fault as fault:
             raise RuntimeError(f"The isolated process could not begin: {fault}.") from fault
+        except BaseException:
+            # What interrupts the wait must not leave the process behind.
+            self.end()
+            raise
 
     def compute(
         self, examples: Sequence[Example], names: Sequence[str], listener: Listener, limit: float | None

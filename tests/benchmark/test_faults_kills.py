@@ -76,7 +76,7 @@ def test_killed_at_50_moments_nothing_is_lost_and_nothing_finished_is_computed_a
         run = start(place, results, number, moments[kill] if at_once else None)
         if not at_once:
             while run.process.is_alive() and run.touches < moments[kill]:
-                time.sleep(0.005)
+                time.sleep(0.01)
             time.sleep(dice.random() / 4)
             run.signal(signal.SIGKILL)
         code = run.wait()
