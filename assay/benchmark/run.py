@@ -84,10 +84,6 @@ def run(config: DictConfig) -> list[Cell]:
     say(f"{takes}.")
     if takes.warning is not None:
         say(f"Warning: {takes.warning}")
-    takes = loaded.memory(list(missing))
-    say(f"{takes}.")
-    if takes.warning is not None:
-        say(f"Warning: {takes.warning}")
     if overwrite == "always":
         for meta in missing.values():
             job.store.start_anew(meta)
