@@ -47,7 +47,7 @@ def evaluate(model: Classifier, words: int, *names: str) -> dict[str, Records]:
     chosen = np.random.default_rng(0).choice([word for word in WHOLE_WORDS if len(word) > 2], words)
     metrics = {name: registry.build("metric", name) for name in ("comprehensiveness", "deletion")}
     example = Example("long", (" ".join(chosen),))
-    evaluation = Evaluation(model, [example], metrics, {"mask": Mask()}, Settings())
+    evaluation = Evaluation(model, [example], metrics, {"mask": Mask()}, Settings(), tokens_per_batch=128)
     for name in names:
         evaluation.add_explainer(name, registry.build("explainer", name))
     return evaluation.run()
@@ -56,8 +56,8 @@ def evaluate(model: Classifier, words: int, *names: str) -> dict[str, Records]:
 @pytest.mark.parametrize("architecture", ["bert", "modernbert", "gpt2", "qwen2"])
 def test_a_text_longer_than_a_batch_is_explained_and_judged(architecture: str) -> None:
     model = long_model(architecture, 1024)
-    for records in evaluate(model, 1000, "gradient", "attention", "first").values():
-        assert len(records.attributions[0]["scores"]) == 1000
+    for records in evaluate(model, 300, "gradient", "attention", "first").values():
+        assert len(records.attributions[0]["scores"]) == 300
         assert records.examples[0]["truncated"] == 0
         assert all(row["reason"] is None for row in records.scores)
 
