@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.errors import AssayError
-from assay.interruption import Interrupted, end_workers, farewell, interruptible
+from assay.interruption import Interrupted, end_workers, interruptible
 from assay.leaderboard.command_line import leaderboard
 from assay.plain_text import clean_lines
 
@@ -353,5 +353,7 @@ def _run() -> None:
         sys.exit(2)
     except Interrupted as end:
         end_workers()
+        from assay.benchmark.farewell import farewell
+
         print(f"\n{clean_lines(farewell(end, sys.argv[1:]))}", file=sys.stderr, flush=True)
         sys.exit(end.code)

@@ -54,8 +54,8 @@ class Remote:
         self.url = url.rstrip("/")
         if "::" in url or urlsplit(url).password is not None:
             raise AssayError(
-                f"results={urlsplit(url).scheme}://… holds a password or a chain of protocols. Give a plain one, such as "
-                "s3://bucket/folder, and credentials where the protocol's own tools look for them."
+                f"results={urlsplit(url).scheme}://… holds a password or a chain of protocols. Give a plain one, "
+                "such as s3://bucket/folder, and credentials where the protocol's own tools look for them."
             )
         if not urlsplit(url).netloc and urlsplit(url).scheme != "memory":
             raise AssayError(f"results={url} names no bucket or host. Give a URL such as s3://bucket/folder.")

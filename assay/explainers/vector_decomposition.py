@@ -203,7 +203,7 @@ class DecompX(VectorDecomposition):
 
     def memory(self, model: Classifier, tokens: int) -> float:
         """The attention weights, and three times tokens² vectors."""
-        return super().memory(model, tokens) + 3 * 4.0 * tokens**2 * model.model.config.hidden_size
+        return super().memory(model, tokens) + 3 * 4.0 * tokens**2 * int(model.model.config.hidden_size)
 
     def score(self, model: Classifier, batch: Batch, target: Tensor) -> Tensor:
         """Shares of the logit, [batch, tokens]."""
