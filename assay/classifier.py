@@ -55,6 +55,7 @@ class Classifier:
 
     prompt: Mapping[str, Any] | None = None
     _has_told_of_eager_attention = False
+    _compiled: Callable[..., Any] | None = None
 
     def __init__(
         self, model: Any, tokenizer: Any, name: str = "model", dtype: Dtype = "float32", revision: str | None = None
@@ -279,6 +280,15 @@ class Classifier:
                 logits = forward(embeddings, inputs, dtype)
             return _reader(logits.float())
 
+    def compile(self) -> None:
+        """Answer the engine's rows by a compiled network from now on.
+
+        Methods that look inside see the network itself, which stays as it is. Where compiling fails, a line says so,
+        and the network answers as before.
+        """
+        # Batches are of many lengths and sizes; one compilation serves them all.
+        self._compiled = torch.compile(self.model, dynamic=True)
+
     def _moved(self, array: NDArray[Any]) -> Tensor:
         """An array on the model's device."""
         tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
@@ -473,7 +483,9 @@ class Classifier:
         rows, tokens = shape[0], shape[0] * shape[1]
         self.cost.forward_rows += rows
         self.cost.forward_tokens += tokens
-        outputs = self.model(**given)
+        # Only the engine's rows are answered in inference mode; whoever looks inside needs the network itself.
+        plain = self._compiled is None or not torch.is_inference_mode_enabled()
+        outputs = self.model(**given) if plain else self._compiled_outputs(given)
         if outputs.logits.requires_grad:
 
             def count(_: Tensor) -> None:
@@ -482,6 +494,19 @@ class Classifier:
 
             outputs.logits.register_hook(count)
         return outputs
+
+    def _compiled_outputs(self, given: dict[str, Tensor]) -> Any:
+        """What the compiled network says, or the network itself where compiling fails."""
+        assert self._compiled is not None
+        try:
+            return self._compiled(**given)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            self._compiled = None
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            logging.getLogger(__name__).warning("%s cannot be compiled, and runs as it is: %s", self.name, told[0])
+            return self.model(**given)
 
 
 def fingerprint(model: Any) -> str:

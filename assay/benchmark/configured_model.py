@@ -32,6 +32,8 @@ def load_model(content: Mapping[str, Any]) -> Classifier:
         free_model()
         check_room(content)
         _kept[key] = _classifier(content)
+        if content.get("compile"):
+            _kept[key].compile()
     return _kept[key]
 
 

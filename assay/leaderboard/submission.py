@@ -376,8 +376,8 @@ def _copy(cell: Cell, out: Path) -> Path:
         if name not in ("config.json", "checksums.json"):
             shutil.copyfile(cell.path / name, target / name)
     config = json.loads((cell.path / "config.json").read_text("utf-8"))
-    # How a model was spread over devices is a matter of the machine.
-    model = {name: value for name, value in config["model"].items() if name != "device_map"}
+    # How a model was spread over devices, or compiled, is a matter of the machine.
+    model = {name: value for name, value in config["model"].items() if name not in ("device_map", "compile")}
     write_json(
         target / "config.json",
         {

@@ -1,0 +1,87 @@
+"""Compiled networks: the same answers, and the plain network where compiling fails."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from assay.classifier import Classifier
+from assay.example import Example
+from assay.perturbation import Delete, Mask
+from assay.rows import Row
+from tests.tiny_models import tiny_classifier
+
+TEXTS = ("a gripping and funny film", "dull", "the plot is thin but the actors are great , which is something")
+
+
+@pytest.fixture
+def rows() -> list[list[Row]]:
+    """Batches of several sizes and lengths."""
+    model = tiny_classifier("bert")
+    found = []
+    for number, text in enumerate(TEXTS):
+        encoding = model.encode(Example(str(number), (text,)))
+        keep = np.random.default_rng(number).random((2 + number, encoding.n)) < 0.5
+        found.append(list(Mask().rows(encoding, keep, model.hidden_token[1])))
+        found += [[row] for row in Delete().rows(encoding, keep, None)]
+    return found
+
+
+def test_a_compiled_network_answers_alike_for_every_size_and_length_of_a_batch(
+    rows: list[list[Row]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, compiled = tiny_classifier("bert"), tiny_classifier("bert")
+    before = set(vars(compiled.model))
+    passes = []
+
+    def counting(graph: Any, inputs: Any) -> Any:
+        passes.append(graph)
+        return graph.forward
+
+    # The tracing of the network is torch.compile's own; only the compiler of kernels, which takes long, is left out.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counting))
+    with caplog.at_level(logging.WARNING):
+        compiled.compile()
+        for batch in rows:
+            np.testing.assert_allclose(compiled.answer(batch), plain.answer(batch), atol=1e-5)
+    assert passes
+    assert not caplog.records
+    assert compiled.fingerprint == plain.fingerprint
+    # torch marks a module that it has traced.
+    assert set(vars(compiled.model)) - before <= {"_is_torch_compile"}
+    assert compiled.cost == plain.cost
+
+
+def test_where_compiling_fails_the_network_answers_and_a_line_says_so_once(
+    rows: list[list[Row]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, compiled = tiny_classifier("bert"), tiny_classifier("bert")
+
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler was found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    with caplog.at_level(logging.WARNING):
+        compiled.compile()
+        for batch in rows:
+            np.testing.assert_array_equal(compiled.answer(batch), plain.answer(batch))
+    assert len(caplog.records) == 1
+    assert "cannot be compiled" in caplog.text
+    assert "much more" not in caplog.text
+
+
+def test_running_out_of_memory_is_no_failure_to_compile(rows: list[list[Row]]) -> None:
+    model: Classifier = tiny_classifier("bert")
+
+    def full(**_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model._compiled = full
+    with pytest.raises(torch.OutOfMemoryError):
+        model.answer(rows[0])
+    assert model._compiled is full
