@@ -81,7 +81,7 @@ def make_protocol(
         "output": settings.output,
         "seed": settings.seed,
         "perturbations": dict(perturbations),
-        "metrics": {name: _as_ever(content) for name, content in metrics.items()},
+        "metrics": {name: as_ever(content) for name, content in metrics.items()},
     }
 
 
@@ -93,7 +93,7 @@ def make_meta(
     metrics: Mapping[str, Metric],
 ) -> dict[str, Any]:
     """The part of cell.json that is known before the cell is computed; `key` names the cell."""
-    identity = {"name": name, "settings": _as_ever(content)}
+    identity = {"name": name, "settings": as_ever(content)}
     return {
         "schema": SCHEMA_VERSION,
         "key": digest({"protocol": protocol, "explainer": identity}),
@@ -119,6 +119,6 @@ def make_meta(
     }
 
 
-def _as_ever(content: Mapping[str, Any]) -> dict[str, Any]:
+def as_ever(content: Mapping[str, Any]) -> dict[str, Any]:
     """Class and settings without those that older results do not know, where they are not given."""
     return {key: value for key, value in content.items() if not (key in _LATER and value is None)}

@@ -21,7 +21,7 @@ from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
 from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.progress import say
-from assay.benchmark.protocol import PROTOCOL_VERSION, make_meta
+from assay.benchmark.protocol import PROTOCOL_VERSION, as_ever, make_meta
 from assay.benchmark.records import Record, Records
 from assay.benchmark.store import Store
 from assay.benchmark.stored_answers import StoredAnswers, Unanswered, attribution_of, cost_of
@@ -115,7 +115,7 @@ class _Wanted:
             "version": PROTOCOL_VERSION,
             "preset": content["preset"],
             "perturbations": hiding,
-            "metrics": {name: part for name, part in content["metrics"].items() if name not in left_out},
+            "metrics": {name: as_ever(part) for name, part in content["metrics"].items() if name not in left_out},
         }
         misfit = None
         if content["preset"] is not None:

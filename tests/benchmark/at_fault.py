@@ -123,7 +123,7 @@ def write(network: Any, way: str) -> None:
         if way == "weights":
             weight.add_(1.0)
         elif way == "one_bit":
-            weight.view(torch.int32)[0, 0] ^= 1
+            weight.view(torch.int32)[0, 0] += 1
         elif way == "swap":
             weight[0], weight[1] = weight[1].clone(), weight[0].clone()
         elif way == "signs":

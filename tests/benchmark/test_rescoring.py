@@ -57,7 +57,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the model was loaded")
 
     monkeypatch.setattr(Classifier, "from_pretrained", refuse)
-    configured_model._classifier.cache_clear()
+    configured_model.free_model()
 
 
 def scores(results: Path, metrics: set[str]) -> dict[str, pd.DataFrame]:
@@ -103,7 +103,7 @@ def test_fewer_metrics_need_no_model_and_equal_a_run_of_their_own(
 def test_what_is_not_stored_is_asked_of_the_model_and_nothing_else_is(
     place: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configured_model._classifier.cache_clear()
+    configured_model.free_model()
     asked: list[int] = []
     begin = Classifier.begin
     monkeypatch.setattr(
@@ -194,7 +194,7 @@ def test_a_model_or_task_that_has_changed_since_is_refused(tmp_path: Path) -> No
     tensors = load_file(weights)
     tensors["classifier.bias"] += 1
     save_file(tensors, weights, {"format": "pt"})
-    configured_model._classifier.cache_clear()
+    configured_model.free_model()
     ended = assay(*asked)
     assert (ended.code, "has other weights than the one that was explained" in ended.err) == (2, True), ended.err
     assert sorted(cell.key for cell in Store(tmp_path / "results").cells()) == before
@@ -204,7 +204,7 @@ def test_answers_of_another_protocol_are_found_too(results: Path, monkeypatch: p
     """What one `assay score` has asked of the model, the next one knows."""
     first = assay("score", str(results), "metric=[tau_loo]", "perturbation=[mask,delete]", "device=cpu")
     assert first.code == 0, first.err
-    configured_model._classifier.cache_clear()
+    configured_model.free_model()
     monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
     again = assay("score", str(results), "metric=[faithfulness_estimate]", "perturbation=delete")
     assert again.code == 0, again.err

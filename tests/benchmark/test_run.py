@@ -196,7 +196,7 @@ def test_correcting_the_order_of_a_models_classes_is_another_protocol(place: Pat
     copy = save_model(tmp_path / "model")
     run(place, tmp_path / "results", "target=gold", model=str(copy))
     save_model(tmp_path / "model", ("positive", "negative"))
-    configured_model._classifier.cache_clear()
+    configured_model.free_model()
     run(place, tmp_path / "results", "target=gold", model=str(copy))
     assert len(Store(tmp_path / "results").cells()) == 6
 
