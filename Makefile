@@ -20,7 +20,7 @@ demo: $(INSTALLED)
 
 test: check
 	sh tests/install_browser.sh $(BIN)/playwright
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -91,6 +91,8 @@ class Run:
 
 
 def _run(arguments: list[str], folder: str, results: str, die_at: int | None) -> None:
+    # Who starts tests in the background may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     said = os.open(f"{folder}/said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)

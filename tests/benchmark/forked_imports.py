@@ -15,6 +15,13 @@ for group in ("explainer", "metric", "perturbation", "task"):
     for name in registry.names(group):
         registry.locate(registry.settings(group, name)["_target_"])
 
+# What Hydra reads of Assay's configuration is kept for the next time.
+for metric in ("deletion", "[deletion,input_invariance]"):
+    launch.compose(
+        "run",
+        [f"metric={metric}", "explainer=[leave_one_out,gradient]", "model.path=none", "task=sst2", "tracker=none"],
+    )
+
 __all__ = [
     "AutoModelForSequenceClassification",
     "AutoTokenizer",

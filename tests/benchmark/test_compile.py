@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from functools import partial
 from typing import Any
@@ -17,6 +18,12 @@ from assay.rows import Row
 from tests.tiny_models import tiny_classifier
 
 TEXTS = ("a gripping and funny film", "dull", "the plot is thin but the actors are great , which is something")
+
+
+def fresh() -> Classifier:
+    """A classifier of this test alone."""
+    shared = tiny_classifier("bert")
+    return Classifier(copy.deepcopy(shared.model), shared.tokenizer)
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ def rows() -> list[list[Row]]:
 def test_a_compiled_network_answers_alike_for_every_size_and_length_of_a_batch(
     rows: list[list[Row]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain, compiled = tiny_classifier("bert"), tiny_classifier("bert")
+    plain, compiled = fresh(), fresh()
     before = set(vars(compiled.model))
     passes = []
 
@@ -60,7 +67,7 @@ def test_a_compiled_network_answers_alike_for_every_size_and_length_of_a_batch(
 def test_where_compiling_fails_the_network_answers_and_a_line_says_so_once(
     rows: list[list[Row]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain, compiled = tiny_classifier("bert"), tiny_classifier("bert")
+    plain, compiled = fresh(), fresh()
 
     def broken(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler was found\nand much more")
@@ -76,7 +83,7 @@ def test_where_compiling_fails_the_network_answers_and_a_line_says_so_once(
 
 
 def test_running_out_of_memory_is_no_failure_to_compile(rows: list[list[Row]]) -> None:
-    model: Classifier = tiny_classifier("bert")
+    model = fresh()
 
     def full(**_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -268,7 +269,10 @@ def test_an_interruption_ends_all_processes_and_leaves_nothing(copy: tuple[Path,
     )
     script = results.parent / "program.py"
     script.write_text(program)
+    # Who starts tests in the background may have the signal ignored.
+    before_it = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen([sys.executable, script, results, site], stderr=subprocess.PIPE, start_new_session=True)
+    signal.signal(signal.SIGINT, before_it)
     while running.poll() is None and not list(site.glob(".staged-*/protocols/*")):
         time.sleep(0.005)
     os.killpg(running.pid, 2)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assay import hub
 from assay.errors import AssayError
 from assay.tasks import load_task
 
@@ -121,6 +122,7 @@ def test_an_unreachable_hub_is_answered_with_the_way_to_local_files(monkeypatch:
         raise ConnectionError("no route to huggingface.co")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(hub, "why_silent", lambda: None)
     with pytest.raises(AssayError, match=r"no route.*For local files name a folder"):
         load_task("sst2")
 
