@@ -324,9 +324,9 @@ def long_run(place: Path, results: Path) -> list[str]:
 def start(place: Path, results: Path) -> subprocess.Popen[bytes]:
     # Each shard is held up a little, so that a kill can fall between any two of them.
     slow = (
-        "import time; from assay.benchmark.store import Store; write = Store._whole\n"
-        "def held_up(self, path): time.sleep(0.05); return write(self, path)\n"
-        "Store._whole = held_up\n"
+        "import time; from assay.benchmark.store import Store; write = Store.write_shard\n"
+        "def held_up(self, *given): time.sleep(0.05); return write(self, *given)\n"
+        "Store.write_shard = held_up\n"
         "from assay.command_line import main; main()"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
