@@ -23,8 +23,10 @@ _asked: dict[str, tuple[str | None, float]] = {}
 
 
 def is_hub_name(path: str | Path) -> bool:
-    """Whether something is to be looked for on the hub, because there is no such file or folder here."""
-    return not Path(path).expanduser().exists()
+    """Whether something is to be looked for on the hub: no such file or folder is here, and it is no path to one."""
+    place = Path(path)
+    is_path = place.is_absolute() or str(path).startswith((".", "~")) or len(place.parts) > 2
+    return not is_path and not place.exists()
 
 
 @contextmanager
@@ -81,7 +83,7 @@ def why_silent() -> str | None:
     from huggingface_hub import constants
 
     if constants.is_offline_mode():
-        return "HF_HUB_OFFLINE is set"
+        return "it is not asked: HF_HUB_OFFLINE is set"
     address = str(constants.ENDPOINT)
     if address in _asked:
         before, when = _asked[address]
