@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,24 +123,3 @@ def test_who_writes_to_the_model_while_it_prepares_is_refused(place: Path, tmp_p
     assert ended.code == 2
     assert "mine writes to the model while it prepares (classifier.weight)" in ended.err
     assert run(place, tmp_path).code == 0
-
-
-def test_looking_costs_little_beside_a_shard() -> None:
-    """On a model of 22 million weights, where the shard is of 8 short texts and so a small one."""
-    folder = Path("/work/shared/models/minilm-sst2")
-    if not folder.exists():
-        pytest.skip("the model is not here")
-    model = Classifier.from_pretrained(folder, device="cpu")
-    state = ModelState(model.model)
-    examples = [Example(str(place), (text,)) for place, text in enumerate(CORPUS[:8])]
-    metrics: dict[str, Any] = {"deletion": registry.build("metric", "deletion")}
-    started = time.process_time()
-    evaluation = Evaluation(model, examples, metrics, {"mask": registry.build("perturbation", "mask")}, Settings())
-    for name in ("leave_one_out", "integrated_gradients", "lime"):
-        evaluation.add_explainer(name, registry.build("explainer", name))
-    evaluation.run()
-    between = time.process_time()
-    assert state.changes() == []
-    share = (time.process_time() - between) / (between - started)
-    print(f"{share:.3%} of a shard of 8 texts")
-    assert share * 8 / 64 < 0.01
