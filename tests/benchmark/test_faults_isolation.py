@@ -200,10 +200,7 @@ time.sleep(1000)
     assert alive(number)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 20
-    while alive(number) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(number)
+    assert gone(number)
 
 
 class Deaf:
@@ -218,3 +215,11 @@ def alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def gone(process: int, within: float = 30.0) -> bool:
+    """Whether a process ends within so many seconds."""
+    deadline = time.monotonic() + within
+    while alive(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not alive(process)
