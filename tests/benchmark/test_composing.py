@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from assay.benchmark import launch
 from assay.errors import AssayError
@@ -47,3 +48,34 @@ def test_a_mistake_is_one_each_time() -> None:
         for _ in range(2):
             with pytest.raises(AssayError, match="samples"):
                 composed(["explainer=lime", "explainers.lime.smaples=3"])
+
+
+def test_a_copy_is_what_omegaconf_copies() -> None:
+    plain = OmegaConf.create({"a": {"b": [1, {"c": "${d}"}], "e": None}, "d": 3, "f": "???"})
+    OmegaConf.set_struct(plain, True)
+    copies = [copy.deepcopy(plain), copy.deepcopy(plain.a)]
+    with launch._composer("run", []):
+        quick = [copy.deepcopy(plain), copy.deepcopy(plain.a)]
+    for one, other in zip(copies, quick, strict=True):
+        assert one == other
+        assert OmegaConf.is_struct(one) == OmegaConf.is_struct(other)
+    assert quick[1]._get_parent() is plain
+    assert quick[1].b[1].c == 3
+    quick[0].a.b[0] = 2
+    quick[1].b[0] = 2
+    assert plain.a.b[0] == 1
+
+
+def test_a_combination_that_cannot_be_composed_is_refused_before_any_job_has_run() -> None:
+    done: list[int] = []
+
+    def job(config: DictConfig) -> list[str]:
+        done.append(config.seed)
+        return []
+
+    overrides = ["model.path=x", "seed=0,1", "explainer=lime,gradient", "explainers.lime.samples=5"]
+    with pytest.raises(AssayError, match="lime"):
+        launch.launch("run", job, overrides, sweep=True)
+    assert done == []
+    launch.launch("run", job, [overrides[0], overrides[1], "explainer=lime,gradient"], sweep=True)
+    assert done == [0, 0, 1, 1]
