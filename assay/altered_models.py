@@ -159,7 +159,9 @@ def _around(model: Classifier, network: Any) -> Classifier:
     twin = copy(model)
     twin.model = network
     twin.cost, twin.borrowed = Cost(), Cost()
-    vars(twin).pop("fingerprint", None)
+    # What has been made of the other network: its fingerprint and its compiled form.
+    for name in ("fingerprint", "_compiled"):
+        vars(twin).pop(name, None)
     return twin
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,7 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.compiled_network import CompiledNetwork
 from assay.conversation import Cost
+from assay.device import reader, to_device
+from assay.eager_attention import eager_attention, no_hooks_left
 from assay.encoding import Batch, Encoding, FeatureUnit, Output, Row, encode
 from assay.errors import AssayError, near_matches
 from assay.example import Example
@@ -31,9 +32,9 @@ from assay.model_loading import (
     load_network,
     loading,
     quiet,
-    weights_in_memory,
 )
 from assay.rows import Stack
+from assay.weights import fingerprint, weights_in_memory
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -50,12 +51,13 @@ class Classifier:
         revision: the hub commit that the weights came from, or None for a local folder.
         cost: what has been asked of the model so far, counted where the model is called.
         borrowed: what would have been asked besides, had it not been known from another method.
+        has_told_of_eager_attention: whether a line has said that its attention is computed in another way than it came.
         prompt: the template and label words of a prompted language model; None for a classifier.
     """
 
     prompt: Mapping[str, Any] | None = None
-    _has_told_of_eager_attention = False
-    _compiled: Callable[..., Any] | None = None
+    has_told_of_eager_attention = False
+    _compiled: CompiledNetwork | None = None
 
     def __init__(
         self, model: Any, tokenizer: Any, name: str = "model", dtype: Dtype = "float32", revision: str | None = None
@@ -262,11 +264,11 @@ class Classifier:
 
         On CUDA this returns as soon as the work is queued, so that the host can prepare what comes next meanwhile.
         """
-        ids, inputs = self._moved(rows.ids).long(), {}
+        ids, inputs = to_device(rows.ids, self.device).long(), {}
         if rows.segments is not None:
-            inputs["token_type_ids"] = self._moved(rows.segments).long()
+            inputs["token_type_ids"] = to_device(rows.segments, self.device).long()
         if rows.attended is not None:
-            inputs["attention_mask"] = self._moved(rows.attended).long()
+            inputs["attention_mask"] = to_device(rows.attended, self.device).long()
         with torch.inference_mode():
             if rows.attended is None and rows.embedded is None:
                 logits = self._forward(ids, None, inputs, dtype)
@@ -274,11 +276,11 @@ class Classifier:
                 # RoBERTa and its kin count positions over the ids that are not padding; in embeddings nothing moves.
                 embeddings = self.model.get_input_embeddings()(ids)
                 if rows.embedded is not None:
-                    embeddings = embeddings * self._moved(rows.embedded)
+                    embeddings = embeddings * to_device(rows.embedded, self.device)
                 ends_early = rows.attended is not None and self._reads_last_token
                 forward = self._forward_by_length if ends_early else partial(self._forward, None)
                 logits = forward(embeddings, inputs, dtype)
-            return _reader(logits.float())
+            return reader(logits.float())
 
     def compile(self) -> None:
         """Answer the engine's rows by a compiled network from now on.
@@ -286,16 +288,7 @@ class Classifier:
         Methods that look inside see the network itself, which stays as it is. Where compiling fails, a line says so,
         and the network answers as before.
         """
-        # Batches are of many lengths and sizes; one compilation serves them all.
-        self._compiled = torch.compile(self.model, dynamic=True)
-
-    def _moved(self, array: NDArray[Any]) -> Tensor:
-        """An array on the model's device."""
-        tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
-        if self.device.type != "cuda":
-            return tensor.to(self.device)
-        # From pinned memory the copy does not make the host wait.
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+        self._compiled = CompiledNetwork(self.model, self.name)
 
     def embeddings(self, batch: Batch) -> Tensor:
         """The word embeddings of a batch, [batch, tokens, width], before positions and segments are added."""
@@ -365,7 +358,7 @@ class Classifier:
                 f"{self.name} ({type(self.model).__name__}) counts its position bias (ALiBi) twice where it reports "
                 "its attention weights, so that they are not those that it uses."
             )
-        with self.eager_attention():
+        with eager_attention(self):
             outputs = self._call(input_ids=batch.input_ids, output_attentions=True, **batch.model_inputs)
         layers = getattr(outputs, "attentions", None)
         if not layers or any(layer is None for layer in layers):
@@ -374,57 +367,9 @@ class Classifier:
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         """The embeddings that enter the first layer and each layer's output, each [batch, tokens, width]."""
-        with self._no_hooks_left(), quiet():
+        with no_hooks_left(self.model), quiet():
             outputs = self._call(input_ids=batch.input_ids, output_hidden_states=True, **batch.model_inputs)
         return list(outputs.hidden_states)
-
-    @contextmanager
-    def eager_attention(self) -> Iterator[None]:
-        """Attention computed in the open, the only way in which its weights can be read, for as long as this lasts."""
-        before = self.model.config._attn_implementation
-        if before != "eager":
-            self._tell_of_eager_attention(before)
-            self._set_attention("eager")
-        try:
-            with self._no_hooks_left():
-                yield
-        finally:
-            if before != "eager":
-                self._set_attention(before)
-
-    def _tell_of_eager_attention(self, before: str) -> None:
-        """Say once that a model is made to compute its attention in another way than it was loaded with."""
-        if not self._has_told_of_eager_attention:
-            self._has_told_of_eager_attention = True
-            logging.getLogger(__name__).warning(
-                "%s computes its attention by %r, which does not give the weights; where a method reads them, it is "
-                "computed eagerly.",
-                self.name,
-                before,
-            )
-
-    def _set_attention(self, implementation: str) -> None:
-        if self.model._can_set_attn_implementation():
-            self.model.set_attn_implementation(implementation)
-        else:
-            # Falcon reads the setting in every pass, but transformers declines to change it.
-            self.model.config._attn_implementation_internal = implementation
-
-    @contextmanager
-    def _no_hooks_left(self) -> Iterator[None]:
-        """Take off what transformers hangs into the layers, for good, when attention is first asked for."""
-        installed = "_output_capturing_hooks_installed"
-        modules = list(self.model.modules())
-        hooks = [set(module._forward_hooks) for module in modules]
-        marked = [getattr(module, installed, False) for module in modules]
-        try:
-            yield
-        finally:
-            for module, known, mark in zip(modules, hooks, marked, strict=True):
-                for hook in set(module._forward_hooks) - known:
-                    del module._forward_hooks[hook]
-                if not mark and hasattr(module, installed):
-                    delattr(module, installed)
 
     @cached_property
     def _takes_segments(self) -> bool:
@@ -484,8 +429,8 @@ class Classifier:
         self.cost.forward_rows += rows
         self.cost.forward_tokens += tokens
         # Only the engine's rows are answered in inference mode; whoever looks inside needs the network itself.
-        plain = self._compiled is None or not torch.is_inference_mode_enabled()
-        outputs = self.model(**given) if plain else self._compiled_outputs(given)
+        network = self.model if self._compiled is None or not torch.is_inference_mode_enabled() else self._compiled
+        outputs = network(**given)
         if outputs.logits.requires_grad:
 
             def count(_: Tensor) -> None:
@@ -495,49 +440,6 @@ class Classifier:
             outputs.logits.register_hook(count)
         return outputs
 
-    def _compiled_outputs(self, given: dict[str, Tensor]) -> Any:
-        """What the compiled network says, or the network itself where compiling fails."""
-        assert self._compiled is not None
-        try:
-            return self._compiled(**given)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            self._compiled = None
-            told = str(error).strip().splitlines() or [type(error).__name__]
-            logging.getLogger(__name__).warning("%s cannot be compiled, and runs as it is: %s", self.name, told[0])
-            return self.model(**given)
-
-
-def fingerprint(model: Any) -> str:
-    """SHA-256 over the names, shapes and values of a model's weights, the same for every file format."""
-    digest = hashlib.sha256()
-    state = model.state_dict()
-    for key in sorted(state):
-        tensor = state[key] if state[key].device.type != "meta" else weights_in_memory(model, key)
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _reader(logits: Tensor) -> Callable[[], NDArray[np.float32]]:
-    """What waits for logits and reads them; on CUDA they are on their way to the host from now on."""
-    if logits.device.type != "cuda":
-        found: NDArray[np.float32] = logits.cpu().numpy()
-        return lambda: found
-    host = torch.empty(logits.shape, dtype=torch.float32, pin_memory=True)
-    host.copy_(logits, non_blocking=True)
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record(torch.cuda.current_stream(logits.device))
-
-    def read() -> NDArray[np.float32]:
-        copied.synchronize()
-        answers: NDArray[np.float32] = host.numpy()
-        return answers
-
-    return read
-
 
 def transform(logits: Tensor, output: Output) -> Tensor:
     """Logits as the output that is asked for, over the last axis."""
@@ -546,8 +448,3 @@ def transform(logits: Tensor, output: Output) -> Tensor:
     if output == "log_probability":
         return logits.log_softmax(-1)
     return logits
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether what torch raised says that memory has run out, on an accelerator or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

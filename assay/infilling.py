@@ -180,7 +180,7 @@ class MaskedLanguageModel:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the weights."""
-        from assay.classifier import fingerprint
+        from assay.weights import fingerprint
 
         return fingerprint(self.model)
 

@@ -112,20 +112,6 @@ def is_spread(network: Any) -> bool:
     return bool(getattr(network, "hf_device_map", None))
 
 
-def weights_in_memory(network: Any, name: str) -> Any:
-    """A tensor of a network's `state_dict`, on the CPU, wherever the network keeps it.
-
-    Args:
-        network: the network.
-        name: its name.
-    """
-    from accelerate.utils import align_module_device
-
-    module, _, own = name.rpartition(".")
-    with align_module_device(network.get_submodule(module), "cpu"):
-        return getattr(network.get_submodule(module), own).detach().cpu()
-
-
 def load_config(path: str | Path, revision: str | None = None) -> Any:
     """The configuration of a classifier, without its weights.
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from assay.benchmark.progress import say
-from assay.classifier import Classifier, is_out_of_memory
+from assay.classifier import Classifier
+from assay.device import is_out_of_memory
 from assay.example import Example
 from assay.model_loading import Dtype
 from assay.rows import Stack

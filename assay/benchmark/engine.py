@@ -24,8 +24,9 @@ from assay.benchmark.answers import Answers, Numbers
 from assay.benchmark.progress import say
 from assay.benchmark.waiting_rows import BatchKind, Block, Part, RowBatch, WaitingRows
 from assay.benchmark.work import Work
-from assay.classifier import Classifier, is_out_of_memory
+from assay.classifier import Classifier
 from assay.conversation import Answer, Conversation, Cost, Keep, Question, Rough, Soften
+from assay.device import is_out_of_memory
 from assay.encoding import Encoding, Output
 from assay.errors import AssayError, Undefined
 from assay.model_loading import Dtype

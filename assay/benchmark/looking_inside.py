@@ -16,8 +16,9 @@ from assay.benchmark import amounts
 from assay.benchmark.engine import Engine
 from assay.benchmark.memory import free_memory
 from assay.benchmark.waiting_rows import rows_in_batch
-from assay.classifier import Classifier, is_out_of_memory
+from assay.classifier import Classifier
 from assay.conversation import Cost, Explanation, generator
+from assay.device import is_out_of_memory
 from assay.encoding import Batch, Encoding, Output, make_batch
 from assay.errors import AssayError, Undefined
 from assay.explainers.base import WhiteBoxExplainer

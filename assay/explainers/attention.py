@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.checks import whole_number
+from assay.eager_attention import eager_attention
 from assay.errors import AssayError, near_matches
 from assay.explainers.base import WhiteBoxExplainer
 
@@ -310,7 +311,7 @@ class AttAttr(AttentionExplainer):
 
         depth = count_layers(model)
         embeddings = model.embeddings(batch)
-        with model.eager_attention(), AttentionWeights() as plain:
+        with eager_attention(model), AttentionWeights() as plain:
             model.output(batch, target, embeddings)
         # Points and weights for [-1, 1], moved to [0, 1].
         points, weights = (embeddings.new_tensor(values) / 2 for values in np.polynomial.legendre.leggauss(self.steps))
@@ -324,7 +325,7 @@ class AttAttr(AttentionExplainer):
                 def scaled(place: int, all_weights: Tensor, layer: int = layer, scale: Tensor = scale) -> Tensor:
                     return (all_weights * scale).requires_grad_() if place % depth == layer else all_weights
 
-                with torch.enable_grad(), model.eager_attention(), AttentionWeights(scaled) as changed:
+                with torch.enable_grad(), eager_attention(model), AttentionWeights(scaled) as changed:
                     output = model.output(batch, target, embeddings.repeat(len(some), 1, 1)).sum()
                 gradients = torch.autograd.grad(output, changed.layers[layer::depth])
                 for total, gradient in zip(totals[layer::depth], gradients, strict=True):
@@ -368,7 +369,7 @@ class AttCat(AttentionExplainer):
         with (
             torch.enable_grad(),
             layer_inputs(architecture(model).layers) as states,
-            model.eager_attention(),
+            eager_attention(model),
             AttentionWeights() as attention,
         ):
             output = model.output(batch, target, model.embeddings(batch).requires_grad_()).sum()
@@ -443,7 +444,7 @@ def attention_gradients(model: Classifier, batch: Batch, target: Tensor) -> list
 
     from assay.architectures import AttentionWeights, count_layers
 
-    with torch.enable_grad(), model.eager_attention(), AttentionWeights() as attention:
+    with torch.enable_grad(), eager_attention(model), AttentionWeights() as attention:
         # Parameters are frozen, so the embeddings are where a graph can start. Rows do not see each other, so the
         # gradient of their sum holds each row's own.
         output = model.output(batch, target, model.embeddings(batch).requires_grad_()).sum()

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from assay.conversation import Explanation
+from assay.eager_attention import eager_attention
 from assay.encoding import Output, Subwords
 from assay.errors import AssayError
 from assay.explainers.base import WhiteBoxExplainer
@@ -465,7 +466,7 @@ def _propagate(
 def _open_attention(model: Classifier) -> AbstractContextManager[None]:
     """Attention as products and a softmax that rules can see, where it is hidden in a kernel of another library."""
     implementation = getattr(model.model.config, "_attn_implementation", "eager")
-    return nullcontext() if implementation in ("eager", "sdpa") else model.eager_attention()
+    return nullcontext() if implementation in ("eager", "sdpa") else eager_attention(model)
 
 
 def _heads(model: Classifier, batch: Batch, target: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

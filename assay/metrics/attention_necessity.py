@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from assay.checks import whole_number
 from assay.conversation import generator, rank
+from assay.eager_attention import eager_attention
 from assay.errors import AssayError, Undefined
 from assay.metrics.base import Measure, Method, MethodMetric, Scores
 from assay.metrics.similarity import for_each, measured, scores_of
@@ -78,7 +79,7 @@ class _OnAttention(MethodMetric):
 
             with ExitStack() as stack:
                 stack.enter_context(model.at_work())
-                stack.enter_context(model.eager_attention())
+                stack.enter_context(eager_attention(model))
                 seen = stack.enter_context(AttentionWeights(changed))
                 logits.append(model.answer([encoding.row] * (part.stop - part.start)))
             if not seen.layers:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from assay.benchmark.waiting_rows import rows_in_batch
-from assay.classifier import Classifier, is_out_of_memory
+from assay.classifier import Classifier
 from assay.conversation import Vector
+from assay.device import is_out_of_memory
 from assay.encoding import Row
 
 ROUNDS = 3

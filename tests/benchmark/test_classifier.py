@@ -191,7 +191,7 @@ def test_a_switch_to_eager_attention_is_told_once(caplog: pytest.LogCaptureFixtu
     batch = make_batch([model.encode(Example("x", ("good",)))])
     model.attentions(batch)
     model.attentions(batch)
-    told = [record.getMessage() for record in caplog.records if record.name == "assay.classifier"]
+    told = [record.getMessage() for record in caplog.records if record.name == "assay.eager_attention"]
     assert told == [
         "small computes its attention by 'sdpa', which does not give the weights; where a method reads them, it is "
         "computed eagerly."

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from assay.altered_models import with_random_weights
 from assay.classifier import Classifier
 from assay.example import Example
 from assay.perturbation import Delete, Mask
@@ -82,13 +83,32 @@ def test_where_compiling_fails_the_network_answers_and_a_line_says_so_once(
     assert "much more" not in caplog.text
 
 
-def test_running_out_of_memory_is_no_failure_to_compile(rows: list[list[Row]]) -> None:
+def test_running_out_of_memory_is_no_failure_to_compile(
+    rows: list[list[Row]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     model = fresh()
+    calls = []
 
     def full(**_: Any) -> Any:
+        calls.append(1)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    model._compiled = full
-    with pytest.raises(torch.OutOfMemoryError):
-        model.answer(rows[0])
-    assert model._compiled is full
+    monkeypatch.setattr(torch, "compile", lambda network, **_: full)
+    model.compile()
+    for _ in range(2):  # it is tried again
+        with pytest.raises(torch.OutOfMemoryError):
+            model.answer(rows[0])
+    assert len(calls) == 2
+    assert not caplog.records
+
+
+def test_a_model_with_other_weights_is_not_answered_for_by_the_compiled_network(
+    rows: list[list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, compiled = fresh(), fresh()
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    compiled.compile()
+    twins = [with_random_weights(model, levels=[0], seed=0) for model in (plain, compiled)]
+    found, expected = (twin.answer(rows[0]) for twin in twins)
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(found - compiled.answer(rows[0])).max() > 0.01

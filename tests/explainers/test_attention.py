@@ -10,6 +10,7 @@ import torch
 from assay import registry
 from assay.architectures import architecture, reading
 from assay.classifier import Classifier
+from assay.eager_attention import eager_attention
 from assay.errors import AssayError
 from assay.explainers.attention import maximum_flows, rolled_out
 from tests.explainers.attributing import TARGET, batch_of, encode, token_scores
@@ -36,7 +37,7 @@ def own_pass(model, encoding):
     if encoding.row.segments is not None:
         inputs["token_type_ids"] = torch.from_numpy(encoding.row.segments)[None]
     assert inputs["inputs_embeds"].shape[:2] == ids.shape
-    with model.at_work(), model.eager_attention():
+    with model.at_work(), eager_attention(model):
         outputs = model.model(**inputs, output_attentions=True, output_hidden_states=True)
     return outputs.attentions, outputs.hidden_states, outputs.logits[0, TARGET]
 
@@ -295,7 +296,7 @@ def test_a_prompted_models_attention_is_followed_through_the_pass_of_the_label_w
     (encoding,) = encode(model, TEXTS[:1])
     tokens = len(encoding.row.ids)
     ids = torch.cat([torch.from_numpy(encoding.row.ids), torch.tensor(word[:-1])])[None]
-    with model.at_work(), model.eager_attention():
+    with model.at_work(), eager_attention(model):
         embeddings = model.model.get_input_embeddings()(ids).requires_grad_()
         outputs = model.model(inputs_embeds=embeddings, output_attentions=True, output_hidden_states=True)
     score = outputs.logits[0, tokens - 1 :].log_softmax(-1)[range(len(word)), word].sum()

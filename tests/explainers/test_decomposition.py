@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from assay import registry
 from assay.classifier import Classifier
+from assay.eager_attention import eager_attention
 from assay.errors import AssayError
 from assay.explainers import propagation
 from assay.explainers.decomposition import head_relevance, output_without_heads
@@ -224,7 +225,7 @@ def gradient_of_attention(model, encoding):
     """Each layer's gradient of the logit at the attention weights that transformers reports."""
     inputs = {"input_ids": torch.from_numpy(encoding.row.ids)[None]}
     inputs["token_type_ids"] = torch.from_numpy(encoding.row.segments)[None]
-    with model.eager_attention(), torch.enable_grad():
+    with eager_attention(model), torch.enable_grad():
         outputs = model.model(**inputs, output_attentions=True)
         gradients = torch.autograd.grad(outputs.logits[0, TARGET], outputs.attentions)
     return [gradient[0].numpy() for gradient in gradients]
@@ -345,7 +346,7 @@ def test_it_is_the_same_whichever_way_attention_is_computed(name, architecture):
     model = tiny_classifier(architecture)
     encodings = encode(model, TEXTS)
     fused = token_scores(build(name), model, encodings)
-    with model.eager_attention():
+    with eager_attention(model):
         for scores, again in zip(fused, token_scores(build(name), model, encodings), strict=True):
             np.testing.assert_allclose(scores, again, rtol=1e-3, atol=1e-4)
 

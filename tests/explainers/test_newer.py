@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from assay import registry
+from assay.eager_attention import eager_attention
 from tests.conversations import TARGET, make_case, run
 from tests.explainers.attributing import batch_of, encode, token_scores
 from tests.explainers.linear_model import linear_classifier
@@ -55,7 +56,7 @@ def test_gim_is_the_packages_in_each_of_its_changes(architecture, attention, our
         (found,) = token_scores(build("gim", **ours), model, [encoding])
         with model.at_work():
             if attention == "eager":
-                with model.eager_attention():
+                with eager_attention(model):
                     expected = gims_scores(model, encoding, **theirs)
             else:
                 expected = gims_scores(model, encoding, **theirs)

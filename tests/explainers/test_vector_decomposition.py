@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, CamembertConfig, Mi
 from assay import registry
 from assay.architectures import AttentionWeights, architecture, layer_inputs, reading
 from assay.classifier import Classifier
+from assay.eager_attention import eager_attention
 from assay.errors import AssayError
 from tests.explainers.attributing import TARGET, batch_of, encode, token_scores
 from tests.tiny_models import (
@@ -192,7 +193,7 @@ def test_without_biases_decompx_is_gradient_times_input_of_the_frozen_network(na
             stack.enter_context(model.at_work())
             frozen(stack, model.model)
             states = stack.enter_context(layer_inputs(architecture(model).layers))
-            stack.enter_context(model.eager_attention())
+            stack.enter_context(eager_attention(model))
             stack.enter_context(AttentionWeights(lambda _, weights: weights.detach()))
             output = model.output(batch, torch.tensor([TARGET]), model.embeddings(batch).requires_grad_())
         (gradient,) = torch.autograd.grad(output, states[0])
@@ -203,7 +204,7 @@ def own_bert(model, encoding):
     """A BERT's weights, attention and layer inputs as transformers reports them, in float64, and nothing else."""
     inputs = {"input_ids": torch.from_numpy(encoding.row.ids)[None]}
     inputs["token_type_ids"] = torch.from_numpy(encoding.row.segments)[None]
-    with model.at_work(), model.eager_attention(), torch.no_grad():
+    with model.at_work(), eager_attention(model), torch.no_grad():
         outputs = model.model(**inputs, output_attentions=True, output_hidden_states=True)
     return SimpleNamespace(
         weights={key: value.double().numpy() for key, value in model.model.state_dict().items()},
@@ -373,7 +374,7 @@ def test_value_zeroing_is_what_zeroing_values_does(name):
             values.register_forward_hook(zero),
             architecture(model).layers[layer].block.register_forward_hook(keep),
         ]
-        with model.at_work(), model.eager_attention(), torch.no_grad():
+        with model.at_work(), eager_attention(model), torch.no_grad():
             model.output(batch, torch.tensor([TARGET]))
         for hook in hooks:
             hook.remove()
