@@ -155,7 +155,10 @@ class _Noisy(WhiteBoxExplainer):
 
 
 class _GroupSums:
-    """The sums of one example's gradients and of their squares, in groups of samples that can be left out."""
+    """The sums of one example's gradients and of their squares, in groups of samples that can be left out.
+
+    They are of the differences from the first gradient, since squares of large numbers hide how little those vary.
+    """
 
     def __init__(self, like: Tensor) -> None:
         import torch
@@ -163,20 +166,24 @@ class _GroupSums:
         dtype = torch.promote_types(like.dtype, torch.float32)
         self._sums, self._squares = (like.new_zeros((GROUPS, *like.shape), dtype=dtype) for _ in range(2))
         self._counts = like.new_zeros((GROUPS, 1, 1), dtype=dtype)
+        self._first: Tensor | None = None
         self._samples = 0
 
     def add(self, gradients: Tensor) -> None:
         """Take in gradients, [samples, tokens, width]."""
-        for gradient in gradients.to(self._sums.dtype):
+        gradients = gradients.to(self._sums.dtype)
+        if self._first is None:
+            self._first = gradients[0].clone()
+        for difference in gradients - self._first:
             group = self._samples % GROUPS
-            self._sums[group] += gradient
-            self._squares[group] += gradient.square()
+            self._sums[group] += difference
+            self._squares[group] += difference.square()
             self._counts[group] += 1
             self._samples += 1
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """The mean, and the mean square of the deviations from it, [tokens, width]."""
-        return _moments_of(self._sums.sum(0), self._squares.sum(0), self._counts.sum(0))
+        return self._moments_of(self._sums.sum(0), self._squares.sum(0), self._counts.sum(0))
 
     def standard_error(self, scores: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """The standard error of scores of the moments, [tokens]: the grouped jackknife (see `steady`)."""
@@ -186,13 +193,13 @@ class _GroupSums:
         sums, squares, counts = (
             values.sum(0) - values[:groups] for values in (self._sums, self._squares, self._counts)
         )
-        without = scores(*_moments_of(sums, squares, counts))
+        without = scores(*self._moments_of(sums, squares, counts))
         return ((groups - 1) * without.var(0, correction=0)).sqrt()
 
-
-def _moments_of(sums: Tensor, squares: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    mean = sums / counts
-    return mean, (squares / counts - mean.square()).clamp_min(0)
+    def _moments_of(self, sums: Tensor, squares: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        assert self._first is not None
+        mean = sums / counts
+        return self._first + mean, (squares / counts - mean.square()).clamp_min(0)
 
 
 class SmoothGrad(_Noisy):

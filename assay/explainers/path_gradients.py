@@ -16,7 +16,7 @@ from assay.encoding import Subwords
 from assay.errors import AssayError, near_matches
 from assay.explainers.base import WhiteBoxExplainer
 from assay.explainers.passes import drawn, every_row, gradients, outputs, parts, take
-from assay.explainers.steady import known_tolerance, rounds, standard_error
+from assay.explainers.steady import GROUPS_OF_MEANS, known_tolerance, rounds, standard_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -246,7 +246,8 @@ class ExpectedGradients(WhiteBoxExplainer):
             for row in active:
                 shares_of_row = known[row, :samples]
                 scores[row], used[row] = shares_of_row.mean(0), samples
-                errors[row] = standard_error(partial(_mean_of, shares_of_row), np.arange(samples)).max()
+                mean_of = partial(_mean_of, shares_of_row)
+                errors[row] = standard_error(mean_of, np.arange(samples), groups=GROUPS_OF_MEANS).max()
             before = samples
         return tuple(path.start.new_tensor(values) for values in (scores, used, errors))
 

@@ -15,7 +15,7 @@ from assay.checks import whole_number
 from assay.conversation import Case, Conversation, Explanation, Feature, Keep, Vector
 from assay.errors import AssayError, near_matches
 from assay.explainers.base import BlackBoxExplainer, WhiteBoxExplainer
-from assay.explainers.steady import known_tolerance, until_steady
+from assay.explainers.steady import GROUPS_OF_MEANS, known_tolerance, until_steady
 from assay.infilling import Infill, MaskedLanguageModel
 
 if TYPE_CHECKING:
@@ -434,6 +434,7 @@ class Rise(BlackBoxExplainer):
             self.tolerance,
             case.target,
             first=_FIRST_MASKS,
+            groups=GROUPS_OF_MEANS,
         )
         report = {"mean_output": float(known[found.used].mean()), **found.report(len(found.used))}
         return Explanation(found.scores, report)

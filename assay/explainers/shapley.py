@@ -15,7 +15,7 @@ from assay.errors import Undefined
 from assay.explainers.base import BlackBoxExplainer
 from assay.explainers.hierarchy import Group, group_neighbours
 from assay.explainers.interpolation import MOST_ROWS, Interpolation, signs, true_or_false
-from assay.explainers.steady import interleaved, known_tolerance, of_strata, until_steady
+from assay.explainers.steady import GROUPS, GROUPS_OF_MEANS, interleaved, known_tolerance, of_strata, until_steady
 from assay.subsets import all_subsets, numbered_subsets, random_subsets
 
 # 2^16 inputs for one example is where an exact value stops being something that anyone would wait for.
@@ -23,7 +23,7 @@ _MOST_EXACT = 16
 
 # What is asked before a standard error is looked at.
 _FIRST_PAIRS = 32
-_FIRST_PERMUTATIONS = 5
+_FIRST_PERMUTATIONS = 10
 
 # Differences of outputs below this share of the outputs are rounding, which is not to be read as interactions.
 _ROUNDING = 1e-6
@@ -192,6 +192,7 @@ class PermutationShap(BlackBoxExplainer):
             self.tolerance,
             case.target,
             first=_FIRST_PERMUTATIONS,
+            groups=GROUPS if self.interactions else GROUPS_OF_MEANS,
         )
         rows = len(np.unique(walks[found.used].reshape(-1, case.n), axis=0))
         return Explanation(found.scores, {"rows": rows, **found.report(len(found.used))})

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from assay.checks import above_zero
 from assay.conversation import Conversation, Keep, Vector
 
-# Groups of samples that are left out in turn.
+# Groups of samples that are left out in turn; more of them know the error better, and cost as many estimates.
 GROUPS = 10
+GROUPS_OF_MEANS = 50
 _GROWTH = 1.5
 
 Places = NDArray[np.intp]
@@ -58,8 +59,10 @@ def rounds(first: int, most: int, growth: float = _GROWTH) -> Iterator[int]:
     yield most
 
 
-def standard_error(estimate: Estimate, used: Places, always: int = 0, left: float = 1.0) -> Vector:
-    """The standard error of each score, [n] or [1] for all, by leaving out a tenth of the samples at a time.
+def standard_error(
+    estimate: Estimate, used: Places, always: int = 0, left: float = 1.0, groups: int = GROUPS
+) -> Vector:
+    """The standard error of each score, [n] or [1] for all, by leaving out a part of the samples at a time.
 
     The grouped jackknife (Quenouille 1956; Shao & Tu 1995, section 2.1): with v_g the scores without group g of G, the
     variance is (G − 1)/G · Σ_g (v_g − mean v)². For a mean it is the usual standard error; it holds for any smooth
@@ -70,8 +73,9 @@ def standard_error(estimate: Estimate, used: Places, always: int = 0, left: floa
         used: the samples, in the order in which they were drawn.
         always: how many of them, the first ones, were not drawn at random and so are never left out.
         left: the share of what could have been sampled that was not; where nothing is left there is no error.
+        groups: how many parts.
     """
-    groups = min(GROUPS, len(used) - always)
+    groups = min(groups, len(used) - always)
     if left == 0:
         return np.zeros(1)
     if groups < 2:
@@ -94,6 +98,7 @@ def until_steady(
     always: int = 0,
     population: float = np.inf,
     growth: float = _GROWTH,
+    groups: int = GROUPS,
 ) -> Conversation[Steady]:
     """Ask for more samples until the largest standard error is no more than the tolerance, or there are no more.
 
@@ -108,6 +113,7 @@ def until_steady(
         always: how many samples, the first ones, are not drawn at random; they are part of the first round.
         population: how many different ones could be drawn, where none is drawn twice.
         growth: by what factor each round adds to the samples so far.
+        groups: how many parts of the samples are left out in turn for the standard error.
     """
     before = 0
     scores, error = np.empty(0), np.inf
@@ -118,7 +124,7 @@ def until_steady(
         before = count
         scores = estimate(np.sort(order[:count]))
         left = max(0.0, 1 - (count - always) / population)
-        error = float(standard_error(estimate, order[:count], always, left).max())
+        error = float(standard_error(estimate, order[:count], always, left, groups).max())
         if error <= tolerance:
             break
     return Steady(scores, np.sort(order[:before]), error)

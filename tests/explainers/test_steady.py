@@ -49,8 +49,9 @@ def test_for_a_mean_the_error_is_the_usual_one() -> None:
     found = standard_error(lambda used: values[used].mean(axis=0), np.arange(4000))
     # The standard deviation of ten groups' means is itself known to a quarter only.
     assert found == pytest.approx(values.std(axis=0, ddof=1) / np.sqrt(4000), rel=0.6)
-    exact = standard_error(lambda used: values[used].mean(axis=0), np.arange(10))
-    assert exact == pytest.approx(values[:10].std(axis=0, ddof=1) / np.sqrt(10))
+    for groups in (10, 50):
+        exact = standard_error(lambda used: values[used].mean(axis=0), np.arange(groups), groups=groups)
+        assert exact == pytest.approx(values[:groups].std(axis=0, ddof=1) / np.sqrt(groups))
 
 
 def test_what_is_not_drawn_has_no_error_and_too_few_draws_have_no_finite_one() -> None:
@@ -91,6 +92,13 @@ def test_what_never_gets_steady_has_the_scores_of_all_samples(name: str, n: int)
     asked = [{keep.tobytes() for turn in one.rounds for keep in np.array(turn)} for one in (whole, turns)]
     assert asked[0] == asked[1]
     assert turns.result.report["standard_error"] > 1e-12
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_an_error_of_fewer_than_ten_parts_is_not_believed(name: str) -> None:
+    setting, count = COUNTS[name]
+    built = registry.build("explainer", name, **{setting: count}, tolerance=1e9)
+    assert 10 <= run(built.converse(make_case(10)), a_function(10, 1)).result.report["samples"] < count
 
 
 @pytest.mark.parametrize("name", NESTED)
@@ -207,6 +215,12 @@ def test_what_looks_inside_stops_each_example_for_itself(name: str, tiny_bert: C
         error <= between or used == 40
         for error, used in zip(*(some[key] for key in ("standard_error", "samples")), strict=True)
     )
+
+
+def test_gradients_that_hardly_vary_keep_their_variance(tiny_bert: Classifier) -> None:
+    whole, _ = attributed(tiny_bert, "vargrad", samples=20, noise=1e-4)
+    never, _ = attributed(tiny_bert, "vargrad", samples=20, noise=1e-4, tolerance=1e-30)
+    assert never == pytest.approx(whole, rel=1e-4, abs=1e-4 * float(np.abs(whole).max()))
 
 
 @pytest.mark.parametrize("name", WHITE_BOX)
