@@ -119,8 +119,8 @@ def work_of(cell: Cell) -> Work | None:
     if not all(isinstance(number, int | float) for number in numbers.values()):
         return None
     work = Work(**numbers)
-    # A cell whose parts have no count holds nothing but zeros.
-    return work if work.seconds > 0 and work.forward_rows > 0 else None
+    # A cell whose parts have no count holds nothing but zeros; where all was known from before, the model was idle.
+    return work if work.seconds > 0 and (work.forward_rows > 0 or work.rows_known > 0) else None
 
 
 def known_work(cells: Sequence[Cell]) -> Work | None:

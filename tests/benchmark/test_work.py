@@ -65,6 +65,16 @@ def test_what_nobody_counted_is_unknown_and_never_nothing(work: object) -> None:
     assert known_work([cell(work=WORK), cell(work=work)]) is None
 
 
+def test_a_cell_whose_rows_were_all_known_from_before_is_counted() -> None:
+    work = work_of(cell(work={"seconds": 2.0, "rows_asked": 30.0, "rows_known": 10.0}))
+    assert work is not None
+    assert "0 rows of 0 tokens through the model" in str(work)
+    assert str(work).endswith(
+        "3.0 rows asked for each distinct one; no padding; 100% of the distinct rows known from before"
+    )
+    assert known_work([cell(work=WORK), cell(work=vars(work))]) is not None
+
+
 def test_the_work_of_several_cells_is_the_sum() -> None:
     total = known_work([cell(work=WORK), cell(work=WORK)])
     assert total is not None
