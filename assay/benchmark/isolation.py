@@ -79,7 +79,8 @@ def compute_isolated(
         Fault: the child has died, ran past the time limit, or found the model written to.
     """
     limit = job.content["time_limit"]
-    if job not in _children:
+    if job not in _children or _children[job].is_dead:
+        # One that died between two shards, as memory ran out, has taken nothing with it.
         end_child()
         _children[job] = Child(job)
     child = _children[job]
@@ -158,12 +159,20 @@ class Child:
             listener.advance()
 
         listener.watch(lambda: rows)
-        self._channel.send((list(examples), list(names)))
+        try:
+            self._channel.send((list(examples), list(names)))
+        except OSError as error:
+            raise Fault(self._death()) from error
         records, work, held = self._wait("done", limit, {"advance": advance})
         if self._held_first is None:
             self._held_first = held
         self.has_grown = held > GROWTH * self._held_first and held > self._held_first + GROWTH_IN_BYTES
         return records, work
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has ended, however that came."""
+        return self._process.poll() is not None
 
     def end(self) -> None:
         """Kill the process; there is nothing that it has to finish."""

@@ -165,6 +165,8 @@ class Mirror:
         place = self._stamp_path(path)
         mark = self._mark(path, entry)
         # The parts of a cell that another process has just finished are gone, and so is what was known of them.
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), staged(self.root / ".partial") as temporary:
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(mark or "", "utf-8")
+            # Whoever works in the same mirror reads it whole or not at all.
+            (temporary / "mark").write_text(mark or "", "utf-8")
+            (temporary / "mark").replace(place)

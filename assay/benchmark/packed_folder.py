@@ -68,5 +68,7 @@ def _check(listed: list[zipfile.ZipInfo], size: int) -> None:
         most = MOST_JSON_BYTES if one.filename.endswith(".json") else MOST_BYTES
         if one.file_size > most:
             raise Damaged(f"its {one.filename} has {one.file_size:,} bytes; at most {most:,} are read")
+        if one.header_offset < 0:
+            raise Damaged(f"its {one.filename} begins before the object does")
     if sum(one.file_size for one in listed) > size:
         raise Damaged("its files overlap")

@@ -304,10 +304,10 @@ class Store:
         try:
             verify(path)
         except Damaged:
-            # Another process may have dropped or replaced it in this moment.
-            if path.exists():
-                raise
-            return False
+            # Another process may have dropped it in this moment, or replaced it between one file and the next.
+            if not path.exists():
+                return False
+            verify(path)
         return True
 
     def _check_part(self, part: Path) -> None:

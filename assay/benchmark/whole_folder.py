@@ -11,6 +11,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,19 @@ def put(temporary: Path, path: Path, replace: bool = True) -> None:
         temporary: the folder.
         path: its place, where nothing may be or an older one.
         replace: also an older one that is undamaged; else that stays, and nobody who reads it finds it missing.
+
+    Raises:
+        FileNotFoundError: somebody has removed the folder before it was in its place.
     """
     # Another process may write the same at the same time, or drop the folder that this goes into.
-    while temporary.exists():
+    while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             temporary.rename(path)
+            return
         except FileNotFoundError:
-            continue
+            if not temporary.exists():
+                raise
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
@@ -67,15 +73,26 @@ def put(temporary: Path, path: Path, replace: bool = True) -> None:
 
 def temporary_path(place: Path) -> Path:
     """A name in `place` that nobody else takes, and that tells whose it is."""
-    return place / f"temporary-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return place / f"temporary-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def clear_dead(place: Path) -> None:
     """Drop what processes of this machine have left half-written in `place` that are no more."""
-    for left in place.glob(f"temporary-{socket.gethostname()}-*"):
+    for left in place.glob(f"temporary-{_machine()}-*"):
         process = left.name.split("-")[-2]
         if process.isdigit() and not alive(int(process)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@cache
+def _machine() -> str:
+    """A name for where the numbers of processes mean the same: containers often share a host's name, or its file."""
+    told = [socket.gethostname()]
+    with suppress(OSError):
+        told.append(Path("/etc/machine-id").read_text("utf-8"))
+    with suppress(OSError):
+        told.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
 
 
 def verify(path: Path) -> None:
@@ -89,9 +106,11 @@ def verify(path: Path) -> None:
         if not sums:
             raise Damaged(f"{path / 'checksums.json'} names no file")
         for name, expected in sums.items():
+            if Path(name).name != name:
+                raise Damaged(f"{path / 'checksums.json'} names {name[:80]!r}, which is no file of that folder")
             if checksum(path / name) != expected:
                 raise Damaged(f"{path / name} is not what was written")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise Damaged(f"{path} is damaged: {error}") from error
 
 

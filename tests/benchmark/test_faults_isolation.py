@@ -139,6 +139,16 @@ def test_settings_that_make_no_sense_are_refused(place: Path, tmp_path: Path, se
 BLANK: Any = SimpleNamespace(recipe={"explainers": {}, "metrics": {}}, explainers={}, metrics={})
 """A job with nothing in it."""
 
+
+class Blank(SimpleNamespace):
+    """The same, as what children are kept by."""
+
+    __hash__ = object.__hash__
+
+    def __init__(self) -> None:
+        super().__init__(**vars(BLANK), content={"time_limit": None})
+
+
 SCRIPT = """
 import ctypes, os, time
 from multiprocessing.connection import Connection
@@ -171,6 +181,24 @@ def test_every_way_to_die_has_a_name(monkeypatch: pytest.MonkeyPatch, what: str,
         child.compute([], [], Deaf(), 0.5 if "limit" in reason else 60.0)
     child.end()
     assert child._process.returncode is not None
+
+
+def test_a_child_that_died_between_two_shards_is_replaced_and_no_one_is_at_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again = 'channel.send(("done", ({{}}, "work", 0)))\ntime.sleep(1000)'
+    monkeypatch.setattr(isolation, "_START", SCRIPT.format(what=again))
+    job: Any = Blank()
+    assert isolation.compute_isolated(job, [], [], Deaf()) == ({}, "work")
+    first = isolation._children[job]
+    first._process.kill()
+    first._process.wait()
+    assert isolation.compute_isolated(job, [], [], Deaf()) == ({}, "work")
+    assert isolation._children[job] is not first
+    isolation.end_child()
+    # It may also die when it has just been looked at.
+    with pytest.raises(Fault, match="was killed"):
+        first.compute([], [], Deaf(), None)
 
 
 def test_a_child_that_cannot_begin_is_not_taken_for_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,21 @@ def test_names_that_lead_elsewhere_are_no_cells(url: str, mirror: Path) -> None:
     assert len(Store(url).checked_cells()) == 1
 
 
+@pytest.mark.parametrize("url", ["s3"], indirect=True)
+def test_what_is_known_of_a_mirror_is_never_half_written(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that works in the same mirror would take what it reads of it for another object's."""
+    store = Store(url)
+    path = store.shard_path(meta(), 0, 4)
+    store.write_shard(meta(), 0, 4, records())
+    marks = [file for file in store.root.glob(".stamps/**/*") if file.is_file()]
+    assert len(marks) == 1
+    before = marks[0].stat().st_ino
+    store.write_shard(meta(), 0, 4, records())
+    assert marks[0].stat().st_ino != before
+    monkeypatch.setattr(Remote, "download", lambda *_: pytest.fail("fetched again"))
+    assert Store(url).has_part(path)
+
+
 def zipped(path: Path, files: dict[str, bytes], **changes: Any) -> Path:
     with zipfile.ZipFile(path, "w", changes.pop("compression", zipfile.ZIP_STORED)) as archive:
         for name, content in files.items():
@@ -223,6 +238,24 @@ def test_a_file_that_is_packed_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     with pytest.raises(Damaged, match="twice"):
         unpack(tmp_path / "packed", tmp_path / "target")
+
+
+def test_whatever_bit_is_flipped_an_object_is_sound_or_damaged(tmp_path: Path) -> None:
+    """In the list of its files, where the archive says what is where; nothing else comes of it."""
+    content = zipped(tmp_path / "packed", sound(tmp_path / "sound")).read_bytes()
+    refused = 0
+    for place in range(content.index(b"PK\1\2"), len(content)):
+        for bit in (0, 3, 7):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            (tmp_path / "changed").write_bytes(changed)
+            target = tmp_path / f"{place}-{bit}"
+            target.mkdir()
+            try:
+                unpack(tmp_path / "changed", target)
+            except Damaged:
+                refused += 1
+    assert refused > 200
 
 
 def test_equal_folders_make_equal_objects(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,9 +16,9 @@ from unittest.mock import patch
 
 import pytest
 
-from assay.benchmark import tables
+from assay.benchmark import tables, whole_folder
 from assay.benchmark.store import Store
-from assay.benchmark.whole_folder import verify
+from assay.benchmark.whole_folder import Damaged, staged, verify
 from assay.errors import AssayError
 from tests.benchmark.cli import assay, save_model, save_task
 from tests.benchmark.test_store import left_over, meta, records
@@ -256,6 +258,55 @@ def test_an_older_cell_stays_until_the_new_one_is_whole_and_its_parts_are_told_a
     anew.write_shard(meta(), 2, 4, records(2, 4, value=0.75))
     assert anew.finish(meta(), {}, {}, [(0, 2), (2, 4)]).scores["value"].tolist() == [0.75] * 4
     assert left_over(store) == []
+
+
+def test_what_is_replaced_while_it_is_checked_is_not_damaged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write(meta(), {}, {}, records(value=0.25))
+
+    genuine = whole_folder.checksum
+
+    def replace_first(path: Path) -> str:
+        monkeypatch.setattr(whole_folder, "checksum", genuine)
+        Store(store.root).write(meta(), {}, {}, records(value=0.75))
+        return genuine(path)
+
+    monkeypatch.setattr(whole_folder, "checksum", replace_first)
+    found = store.find(meta())
+    assert found is not None
+    assert found.scores["value"].tolist() == [0.75] * 4
+    assert not (store.root / ".damaged").exists()
+
+
+def test_a_part_whose_folder_is_removed_before_it_is_in_place_is_not_taken_for_written(store: Store) -> None:
+    with pytest.raises(FileNotFoundError), staged(store.root / ".partial") as temporary:
+        shutil.rmtree(temporary)
+        whole_folder.put(temporary, store.root / "cell")
+
+
+def test_a_process_of_another_machine_with_the_same_name_is_not_taken_for_dead(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Containers on one host may have one name, and each its own numbers of processes."""
+    monkeypatch.setattr(os, "getpid", lambda: 99999999)
+    theirs = whole_folder.temporary_path(store.root / ".partial")
+    theirs.mkdir()
+    namespace = os.readlink("/proc/self/ns/pid") if Path("/proc/self/ns/pid").exists() else pytest.skip("no namespaces")
+    with monkeypatch.context() as here:
+        here.setattr(os, "readlink", lambda _: f"{namespace} of another container")
+        whole_folder._machine.cache_clear()
+        Store(store.root).prepare()
+        assert theirs.exists()
+    whole_folder._machine.cache_clear()
+    Store(store.root).prepare()
+    assert not theirs.exists()
+
+
+@pytest.mark.parametrize("name", ["../cell.json", "/dev/zero", "nested/cell.json"])
+def test_checksums_lead_nowhere_else(store: Store, name: str) -> None:
+    cell = store.write(meta(), {}, {}, records())
+    (cell.path / "checksums.json").write_text(json.dumps({name: "0"}))
+    with pytest.raises(Damaged, match="no file of that folder"):
+        store.find(meta())
 
 
 def test_two_processes_at_once_end_with_the_same_cells(tmp_path: Path, setting: list[str]) -> None:
