@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import Module
 
 from assay.benchmark import calibration
 from assay.benchmark.answers import Answers, Numbers
@@ -30,6 +31,7 @@ from assay.device import is_out_of_memory
 from assay.encoding import Encoding, Output
 from assay.errors import AssayError, Undefined
 from assay.model_loading import Dtype
+from assay.model_state import ModelWritten
 from assay.perturbation import Perturbation, soften
 from assay.rows import Rows, Stack
 
@@ -137,6 +139,7 @@ class Engine:
         self._blocks: dict[int, Block[_Talk]] = {}
         self._last_block = 0
         self._last_read = 0.0
+        self._modules: dict[str, Module] = {}
 
     def add(
         self,
@@ -178,9 +181,14 @@ class Engine:
             self._answers.store(numbers)
 
     def run(self) -> None:
-        """Ask and answer until every conversation has ended."""
+        """Ask and answer until every conversation has ended.
+
+        Raises:
+            ModelWritten: a conversation has switched a module to train mode.
+        """
         under_way: deque[_Flight] = deque()
         with self.model.at_work():
+            self._modules = dict(self.model.model.named_modules())
             while True:
                 self._plan()
                 while self._held_back and not self._is_full:
@@ -196,6 +204,10 @@ class Engine:
 
     def _launch(self, kind: BatchKind, under_way: deque[_Flight]) -> None:
         """Give the model its next batch."""
+        # Dropout would make every answer wrong, and at the end of the work the mode is put back.
+        if any(module.training for module in self._modules.values()):
+            switched = next(name for name, module in self._modules.items() if module.training)
+            raise ModelWritten(f"the mode of {switched or 'the model'}")
         batch = self._waiting.batch(kind, self.tokens_per_batch)
         started = time.perf_counter()
         try:
@@ -205,10 +217,14 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
         self._waiting.put_back(batch)
-        # What is under way holds memory too.
+        # What is under way holds memory too: a single row is tried again when that has been read.
+        tried_again = len(batch) == 1 and len(under_way) > 0
         while under_way:
             self._land(under_way.popleft())
-        self.halve_budget(batch.tokens, one_row=len(batch) == 1)
+        if tried_again:
+            self._most_under_way = 1
+        else:
+            self.halve_budget(batch.tokens, one_row=len(batch) == 1)
 
     def _land(self, flight: _Flight) -> None:
         """Read the answers to a batch and hand them to who waits for them."""

@@ -82,9 +82,12 @@ class Inside:
                 for index in equal:
                     found(index, reason, Cost())
                 continue
-            size = rows_in_batch(self._engine.tokens_per_batch, length)
-            for start in range(0, len(equal), size):
-                self._attribute(name, explainer, equal[start : start + size], found)
+            left = equal
+            while left:
+                # The budget is halved where a batch does not fit into memory.
+                size = rows_in_batch(self._engine.tokens_per_batch, length)
+                together, left = left[:size], left[size:]
+                self._attribute(name, explainer, together, found)
 
     def _batch(self, indices: Sequence[int], name: str) -> Batch:
         """The examples as a batch; what one method has computed for it is there for the next."""

@@ -69,6 +69,19 @@ def test_a_smaller_memory_gives_the_same_numbers(
         np.testing.assert_allclose(one, two, atol=2e-5)
 
 
+def test_what_looks_inside_finds_out_once_how_much_there_is_room_for(capsys: pytest.CaptureFixture[str]) -> None:
+    model = Small(*tiny_model("bert"))
+    model.error = ERRORS["accelerator"]
+    tokens = len(model.encode(EXAMPLES[0]).row.ids)
+    alike = [Example(str(place), EXAMPLES[0].text) for place in range(24)]
+    mask = {"mask": registry.build("perturbation", "mask")}
+    evaluation = Evaluation(model, alike, {}, mask, Settings(), tokens_per_batch=8 * tokens)
+    model.room = 4 * tokens
+    evaluation.add_explainer("gradient", registry.build("explainer", "gradient"))
+    assert capsys.readouterr().out.count("Out of memory") == 1
+    assert all(row["reason"] is None for row in evaluation.run()["gradient"].attributions)
+
+
 def test_a_row_that_alone_is_too_large_is_said_so() -> None:
     with pytest.raises(AssayError, match=r"no room for a single row of \d+ tokens"):
         evaluate(8, ERRORS["accelerator"], "first")

@@ -138,6 +138,24 @@ def test_one_row_without_room_is_said_so(under_way: int) -> None:
         outcomes(Late(room=5), under_way)
 
 
+def test_a_row_without_room_beside_another_waits_until_that_is_read() -> None:
+    class Narrow(Late):
+        """Has room for one row of the longest text, and for what is under way to hold its own meanwhile."""
+
+        def begin(self, rows: Stack, dtype: Any = None) -> Callable[[], NDArray[np.float32]]:
+            kinds = [kind for kind, _ in self.events]
+            if kinds.count("begin") > kinds.count("read"):
+                raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+            return super().begin(rows, dtype)
+
+    expected, _ = outcomes(Late(), 1, budget=1)
+    found, engine = outcomes(Narrow(), 2, budget=1)
+    assert engine.tokens_per_batch == 1
+    for mine, other in zip(found, expected, strict=True):
+        for heard, known in zip(mine.result, other.result, strict=True):
+            np.testing.assert_allclose(heard, known, atol=1e-5)
+
+
 def test_another_error_is_not_taken_for_it() -> None:
     class Broken(Late):
         def begin(self, rows: Stack, dtype: Any = None) -> Callable[[], NDArray[np.float32]]:
