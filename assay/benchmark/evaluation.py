@@ -168,10 +168,13 @@ class Evaluation:
 
     def _predict(self) -> NDArray[np.float32]:
         """Logits of the full inputs in float32, so that the target does not hang on the precision that is asked for."""
-        engine = self.engine
-        if self.model.dtype != "float32":
-            engine = Engine(self.model, self.settings.output, self.engine.tokens_per_batch, dtype="float32")
-        return whole_logits(engine, self.encodings, next(iter(self.perturbations.values())))
+        perturbation = next(iter(self.perturbations.values()))
+        if self.model.dtype == "float32":
+            return whole_logits(self.engine, self.encodings, perturbation)
+        engine = Engine(self.model, self.settings.output, self.engine.tokens_per_batch, dtype="float32")
+        logits = whole_logits(engine, self.encodings, perturbation)
+        self.engine.work.add(engine.work)
+        return logits
 
     def _target(self, index: int, target: str | int) -> int:
         if target == "predicted":

@@ -31,8 +31,13 @@ def whole_logits(engine: Engine, encodings: Sequence[Encoding], perturbation: Pe
     for index, encoding in enumerate(encodings):
 
         def keep(outcome: Outcome, index: int = index) -> None:
-            # A text without any token, of a model without special tokens, has no answer.
-            logits[index] = np.nan if isinstance(outcome.error, Undefined) else outcome.logits[0]
+            if outcome.error is None:
+                logits[index] = outcome.logits[0]
+            elif isinstance(outcome.error, Undefined):
+                # A text without any token, of a model without special tokens, has no answer.
+                logits[index] = np.nan
+            else:
+                raise outcome.error
 
         engine.add(ask(encoding), encoding, perturbation, keep)
     engine.run()

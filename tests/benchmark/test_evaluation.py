@@ -478,3 +478,12 @@ def test_outputs_are_averaged_over_the_draws_of_a_perturbation(tiny_bert: Classi
     stored = transform(torch.from_numpy(outcome.logits).double(), output)
     np.testing.assert_allclose(stored, expected, atol=1e-6)
     assert outcome.cost.forward_rows == 4
+
+
+def test_why_whole_texts_cannot_be_asked_is_said() -> None:
+    class Broken(Perturbation):
+        def rows(self, encoding: Encoding, keep: Any, hidden_id: int) -> Sequence[Row]:
+            raise ValueError("no rows here")
+
+    with pytest.raises(ValueError, match="no rows here"):
+        Evaluation(tiny_classifier(), TEXTS, {}, {"broken": Broken()}, Settings())

@@ -65,6 +65,15 @@ def test_the_target_is_that_of_float32_whatever_low_precision_says(monkeypatch: 
     assert low_logits(network, evaluation.encodings, Mask()) is None
 
 
+def test_the_rows_that_find_the_target_are_counted_as_work() -> None:
+    network = tiny_classifier()
+    model = Classifier(network.model, network.tokenizer, dtype="bfloat16")
+    work = evaluated(model).engine.work
+    assert work.rows_answered == model.cost.forward_rows == len(EXAMPLES)
+    assert work.tokens == model.cost.forward_tokens
+    assert work.model_seconds > 0
+
+
 @pytest.mark.parametrize("exact_up_to", [0, 10])
 def test_what_a_search_in_low_precision_finds_is_scored_in_float32(exact_up_to: int) -> None:
     model = tiny_classifier()
