@@ -26,6 +26,10 @@ _GROWING = ("dynamic", "longrope")
 _states: WeakKeyDictionary[Classifier, ModelState] = WeakKeyDictionary()
 
 
+class ModelWritten(Exception):
+    """Somebody has written to a model while others asked it; the message says what was changed."""
+
+
 def state_of(model: Classifier) -> ModelState:
     """What a model was like when this was first asked."""
     if model not in _states:

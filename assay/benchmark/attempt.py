@@ -16,7 +16,7 @@ from assay.classifier import Classifier
 from assay.example import Example
 from assay.explainers.base import Explainer
 from assay.metrics.base import Metric
-from assay.model_state import state_of
+from assay.model_state import ModelWritten, state_of
 
 
 class Fault(Exception):
@@ -75,6 +75,9 @@ def attempt(
         for name, explainer in explainers.items():
             evaluation.add_explainer(name, explainer)
         records = evaluation.run()
+    except ModelWritten as change:
+        check_model()
+        raise Fault(f"{WROTE}: {change}") from change
     except Exception:
         # Where the model was written to, that is what went wrong.
         check_model()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from assay.classifier import Classifier
-from assay.conversation import Case, Conversation, Vector
+from assay.conversation import Case, Conversation, Soften, Vector
 from assay.encoding import Batch
 from assay.explainers.base import BlackBoxExplainer, WhiteBoxExplainer
 
@@ -111,6 +111,15 @@ class WritesUnasked(Misbehaving):
         write(self.network, self.way)
 
 
+class SwitchesDropoutOn(WritesUnasked):
+    """Asks what nobody has asked after it has, in the same work, at whose end the mode is put back."""
+
+    def converse(self, case: Case) -> Conversation[Vector]:
+        scores = yield from super().converse(case)
+        yield Soften(np.full((1, len(case.features)), 0.5))
+        return scores
+
+
 class WritesWhilePreparing(Misbehaving):
     def prepare(self, model: Classifier, background: Any) -> None:
         write(model.model, "weights")
@@ -138,6 +147,8 @@ def write(network: Any, way: str) -> None:
         network.classifier.register_forward_hook(lambda module, given, found: found * 0)
     elif way == "mode":
         network.bert.train()
+    elif way == "dropout":
+        network.dropout.train()
     elif way == "requires_grad":
         network.classifier.weight.requires_grad_(not network.classifier.weight.requires_grad)
     elif way == "config":
