@@ -22,6 +22,7 @@ from assay.eager_attention import eager_attention, no_hooks_left
 from assay.encoding import Batch, Encoding, FeatureUnit, Output, Row, encode
 from assay.errors import AssayError, near_matches
 from assay.example import Example
+from assay.last_layer import first_token_only
 from assay.model_loading import (
     DTYPES,
     DeviceMap,
@@ -262,14 +263,17 @@ class Classifier:
     def begin(self, rows: Stack, dtype: Dtype | None = None) -> Callable[[], NDArray[np.float32]]:
         """Give the model rows; a call of what is returned waits for their logits, [rows, classes], and reads them.
 
-        On CUDA this returns as soon as the work is queued, so that the host can prepare what comes next meanwhile.
+        Where the class is read off the first token, the last layer works for that one alone. On CUDA this returns as
+        soon as the work is queued, so that the host can prepare what comes next meanwhile.
         """
         ids, inputs = to_device(rows.ids, self.device).long(), {}
         if rows.segments is not None:
             inputs["token_type_ids"] = to_device(rows.segments, self.device).long()
         if rows.attended is not None:
             inputs["attention_mask"] = to_device(rows.attended, self.device).long()
-        with torch.inference_mode():
+        # A compiled network has no room for what is hung into it.
+        one_token = first_token_only(self.model) if self._compiled is None else nullcontext()
+        with torch.inference_mode(), one_token:
             if rows.attended is None and rows.embedded is None:
                 logits = self._forward(ids, None, inputs, dtype)
             else:
