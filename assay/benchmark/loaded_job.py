@@ -12,6 +12,7 @@ from assay import registry
 from assay.benchmark import preparation
 from assay.benchmark.calibration import tokens_per_batch
 from assay.benchmark.configured_model import load_model
+from assay.benchmark.isolation import is_isolated
 from assay.benchmark.job import Job, check
 from assay.benchmark.labels import LabelMatch, match_labels
 from assay.benchmark.launch import suite_is_chosen
@@ -63,6 +64,7 @@ class LoadedJob:
             min(content["shard_size"], len(self.examples)),
             len(model.encode(longest).row.ids),
             len(self.job.perturbations),
+            is_isolated(self.job),
         )
 
     @property

@@ -34,6 +34,7 @@ class MemoryAccount:
         batch: activations of one full batch, forward.
         inside: activations, gradients and attention of one full batch in the methods that look inside; 0 without any.
         shard: the answers and records of one shard.
+        isolated: whether a process of its own computes, with a model of its own beside this one's.
         tokens: of a full batch.
         examples: of a shard.
         free: what the device has free, the weights already taken off.
@@ -44,6 +45,7 @@ class MemoryAccount:
     batch: float
     inside: float
     shard: float
+    isolated: bool
     tokens: int
     examples: int
     free: float
@@ -51,24 +53,26 @@ class MemoryAccount:
 
     @property
     def needed(self) -> float:
-        """What the work takes at its peak, beside the weights."""
-        return max(self.batch, self.inside) + self.shard
+        """What the work takes at its peak, beside the weights that are loaded."""
+        return max(self.batch, self.inside) + self.shard + (self.weights if self.isolated else 0.0)
 
     @property
     def warning(self) -> str | None:
         """That it may not do, and what to set; None where it will."""
         if self.needed <= self.free:
             return None
+        alone = ", or go without isolate and time_limit, which take a second model" if self.isolated else ""
         return (
             f"the work may take {size(self.needed)}, and {size(self.free)} are free on {self.device}. "
-            "Lower tokens_per_batch or shard_size, or set model.dtype=bfloat16."
+            f"Lower tokens_per_batch or shard_size, or set model.dtype=bfloat16{alone}."
         )
 
     def __str__(self) -> str:
         inside = f" ({size(self.inside)} where methods look inside)" if self.inside else ""
+        twice = " and as much again in the isolated process" if self.isolated else ""
         return (
-            f"memory: weights {size(self.weights)}, a batch of {self.tokens:,} tokens about {size(self.batch)}{inside}"
-            f", a shard of {self.examples} examples about {size(self.shard)}; {size(self.free)} are free"
+            f"memory: weights {size(self.weights)}{twice}, a batch of {self.tokens:,} tokens about {size(self.batch)}"
+            f"{inside}, a shard of {self.examples} examples about {size(self.shard)}; {size(self.free)} are free"
         )
 
 
@@ -79,6 +83,7 @@ def account(
     examples: int,
     longest: int,
     perturbations: int = 1,
+    isolated: bool = False,
 ) -> MemoryAccount:
     """What a job will take, of a model that is loaded.
 
@@ -89,6 +94,7 @@ def account(
         examples: of a shard.
         longest: how many tokens the longest text has; a row that is longer than a batch may be is asked all the same.
         perturbations: how many there are.
+        isolated: whether shards are computed in a process of their own.
     """
     members = list(explainers)
     tokens = max(tokens_per_batch, longest)
@@ -100,6 +106,7 @@ def account(
         batch=_forward(model, tokens),
         inside=inside,
         shard=examples * len(members) * perturbations * answers,
+        isolated=isolated,
         tokens=tokens,
         examples=examples,
         free=free_memory(model.device),

@@ -149,8 +149,8 @@ def _finish(
     work_through(worker, len(names), there, finish, patience)
     for name in missing:
         if name not in made:
-            # A shard that this worker did in vain may have come to the store after the cell.
-            job.store.start_anew(missing[name])
+            # Of a cell that another has finished at a URL, parts are left in this one's mirror.
+            job.store.drop_shards(missing[name])
     return made
 
 

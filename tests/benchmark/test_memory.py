@@ -20,8 +20,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def of(model: Classifier, *names: str, tokens: int = 4096, longest: int = 40) -> memory.MemoryAccount:
-    return account(model, [registry.build("explainer", name) for name in names], tokens, 64, longest)
+def of(model: Classifier, *names: str, tokens: int = 4096, longest: int = 40, **more: bool) -> memory.MemoryAccount:
+    return account(model, [registry.build("explainer", name) for name in names], tokens, 64, longest, **more)
 
 
 def test_weights_are_counted_exactly_loaded_and_not(folder: Path) -> None:
@@ -60,6 +60,16 @@ def test_what_does_not_fit_is_warned_of(tiny_bert: Classifier, monkeypatch: pyte
     assert "tokens_per_batch" in warning
 
 
+def test_a_process_of_its_own_has_a_model_of_its_own(tiny_bert: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, apart = of(tiny_bert, "gradient"), of(tiny_bert, "gradient", isolated=True)
+    assert apart.needed == together.needed + together.weights
+    assert "and as much again in the isolated process" in str(apart)
+    assert "again" not in str(together)
+    monkeypatch.setattr(memory, "free_memory", lambda device: together.needed + 0.5 * together.weights)
+    assert of(tiny_bert, "gradient").warning is None
+    assert "isolate" in str(of(tiny_bert, "gradient", isolated=True).warning)
+
+
 def test_free_memory_is_within_what_the_machine_has() -> None:
     import psutil
 
@@ -86,9 +96,10 @@ def test_a_job_says_what_it_takes_before_it_begins(folder: Path, tmp_path: Path)
     ended = assay(
         *("run", "task=sst2", f"task.path={save_task(tmp_path / 'data')}", f"model={folder}", "tracker=none"),
         *("explainer=gradient", "metric=comprehensiveness", f"results={tmp_path / 'results'}"),
-        *("model.device=cpu", "allow_low_accuracy=true"),
+        *("model.device=cpu", "allow_low_accuracy=true", "isolate=true"),
     )
     assert ended.code == 0, ended.err
     (line,) = [line for line in ended.out.splitlines() if line.startswith("memory: ")]
     assert "a batch of 4,096 tokens about" in line
+    assert "as much again in the isolated process" in line
     assert "are free" in line

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -23,6 +24,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from assay.benchmark import launch, launchers, shards
+from assay.benchmark import run as run_job
 from assay.benchmark.cell import Cell
 from assay.benchmark.store import Store
 from assay.benchmark.tables import TABLES
@@ -352,6 +354,32 @@ def test_a_cell_that_another_worker_finishes_meanwhile_is_not_computed_again(
     assert run("meanwhile", "workers=2", "worker=0").code == 0
     assert sorted(computed) == [0, *range(len(TEXTS))]
     assert the_same_cells(place / "meanwhile", alone)
+
+
+def test_parts_of_a_cell_that_another_machine_has_finished_do_not_stay_in_this_ones_mirror(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = run_job.judge_methods
+
+    def judge(*given: Any) -> None:
+        original(*given)
+        monkeypatch.undo()
+        hydra = GlobalHydra.instance()
+        outer, hydra.hydra = hydra.hydra, None
+        with monkeypatch.context() as there:
+            there.setenv("ASSAY_MIRROR", str(tmp_path / "there"))
+            assert run("memory://left", "workers=2", "worker=1").code == 0
+        hydra.hydra = outer
+        # A bucket has no folders that could stay when they are empty.
+        fsspec.filesystem("memory").pseudo_dirs.clear()
+
+    monkeypatch.setattr(run_job, "judge_methods", judge)
+    monkeypatch.setenv("ASSAY_MIRROR", str(tmp_path / "here"))
+    assert run("memory://left", "workers=2", "worker=0").code == 0
+    (mirror,) = (tmp_path / "here").iterdir()
+    assert len(list(mirror.glob("*/*/*/cell.json"))) == 4
+    assert not list((mirror / ".partial").iterdir())
+    assert not list(mirror.glob(".stamps/.partial/*"))
 
 
 def test_two_sweeps_at_once_on_one_store_end_with_the_same_cells(place: Path, alone: Path) -> None:
