@@ -27,7 +27,8 @@ from measuring import machine
 
 from assay.base_models import TinyBert
 from assay.benchmark import calibration
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
+from assay.benchmark.talk import Outcome
 from assay.classifier import Classifier
 from assay.conversation import Conversation, generator
 from assay.encoding import Encoding

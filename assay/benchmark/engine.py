@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import Module
 
-from assay.benchmark import calibration
+from assay.benchmark import calibration, questions
 from assay.benchmark.answers import Answers, Numbers
 from assay.benchmark.progress import say
+from assay.benchmark.talk import Outcome, Talk
 from assay.benchmark.waiting_rows import BatchKind, Block, Part, RowBatch, WaitingRows
 from assay.benchmark.work import Work
 from assay.classifier import Classifier
-from assay.conversation import Answer, Conversation, Cost, Keep, Question, Rough, Soften
+from assay.conversation import Answer, Conversation, Keep, Rough, Soften
 from assay.device import is_out_of_memory
 from assay.encoding import Encoding, Output
 from assay.errors import AssayError, Undefined
@@ -47,48 +48,12 @@ _MOST_BYTES = 2**27
 
 
 @dataclass(eq=False)
-class _Talk:
-    """A conversation under way."""
-
-    conversation: Conversation[Any]
-    encoding: Encoding
-    perturbation: Perturbation
-    finish: Callable[[Outcome], None]
-    foil: int | None = None
-    # What it asked, and the numbers of the rows, in order; the last may still be waited for.
-    history: list[tuple[Question, Numbers]] = field(default_factory=list)
-    asked: Question | None = None
-    unanswered: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(eq=False)
 class _Flight:
     """A batch that the model has been given, whose answers are still to be read."""
 
-    batch: RowBatch[_Talk]
+    batch: RowBatch[Talk]
     read: Callable[[], NDArray[np.float32]]
     started: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a conversation ended.
-
-    Attributes:
-        result: what it returned; None if it raised.
-        error: what it raised.
-        keep: [queries, n], the keep-masks that it asked, in order.
-        logits: [queries, classes], the model's answers to them.
-        cost: the distinct rows and tokens that it would have cost on its own; seconds are its share of the batches that
-            its rows were in, and its own computing.
-    """
-
-    result: Any
-    error: Exception | None
-    keep: Keep
-    logits: NDArray[np.float32]
-    cost: Cost
 
 
 class Engine:
@@ -132,11 +97,11 @@ class Engine:
         self.work = Work()
         self._most_under_way = under_way or (CUDA_BATCHES_UNDER_WAY if model.device.type == "cuda" else 1)
         self._answers = Answers(len(model.labels), output) if answers is None else answers
-        self._held_back: deque[_Talk] = deque()
-        self._asking: dict[tuple[int, int, Dtype | None], deque[_Talk]] = {}
+        self._held_back: deque[Talk] = deque()
+        self._asking: dict[tuple[int, int, Dtype | None], deque[Talk]] = {}
         self._bytes_asked = 0
-        self._waiting = WaitingRows[_Talk]()
-        self._blocks: dict[int, Block[_Talk]] = {}
+        self._waiting = WaitingRows[Talk]()
+        self._blocks: dict[int, Block[Talk]] = {}
         self._last_block = 0
         self._last_read = 0.0
         self._modules: dict[str, Module] = {}
@@ -159,7 +124,7 @@ class Engine:
             foil: a class whose output is taken off that of every class, so that the conversation is about the target
                 rather than the foil.
         """
-        talk = _Talk(conversation, encoding, perturbation, finish, foil)
+        talk = Talk(conversation, encoding, perturbation, finish, foil)
         if self._held_back or self._is_full:
             self._held_back.append(talk)
         else:
@@ -249,7 +214,7 @@ class Engine:
             for talk in block.waiting:
                 talk.unanswered -= 1
                 if not talk.unanswered:
-                    self._resume(talk, self._heard(talk))
+                    self._resume(talk, talk.heard(self._answers))
 
     def halve_budget(self, tokens: int, one_row: bool) -> None:
         """Go on with smaller batches after one of `tokens` tokens did not fit into memory.
@@ -267,30 +232,30 @@ class Engine:
         self.tokens_per_batch = max(1, min(self.tokens_per_batch, tokens // 2))
         say(f"Out of memory with {tokens} tokens in a batch; going on with at most {self.tokens_per_batch}.")
 
-    def _resume(self, talk: _Talk, answer: Answer | None) -> None:
+    def _resume(self, talk: Talk, answer: Answer | None) -> None:
         """Let a conversation go on to its next question or its end, with the answer to the last, if it asked one."""
         started = time.perf_counter()
         try:
             asked = next(talk.conversation) if answer is None else talk.conversation.send(answer)
         except StopIteration as end:
             talk.seconds += time.perf_counter() - started
-            self._end(talk, end.value, None)
+            talk.end(self._answers, end.value, None)
             return
         except AssayError:
             raise
         except Exception as error:
             talk.seconds += time.perf_counter() - started
-            self._end(talk, None, error)
+            talk.end(self._answers, None, error)
             return
         talk.seconds += time.perf_counter() - started
         try:
-            talk.asked = _checked(asked, talk.encoding)
+            talk.asked = questions.checked(asked, talk.encoding)
         except ValueError as error:
             self._fail(talk, error)
             return
         dtype = talk.asked.dtype if isinstance(talk.asked, Rough) else self.dtype
         self._asking.setdefault((id(talk.encoding), id(talk.perturbation), dtype), deque()).append(talk)
-        self._bytes_asked += _bytes(talk.asked)
+        self._bytes_asked += questions.memory(talk.asked)
 
     @property
     def _is_full(self) -> bool:
@@ -303,17 +268,17 @@ class Engine:
             key = next(iter(self._asking))
             talks = self._asking[key]
             together, rows = [talks.popleft()], 0
-            if _can_join(together[0]):
-                rows = len(_keep(together[0].asked))
-                while talks and rows < _ROWS_PLANNED_TOGETHER and _can_join(talks[0]):
+            if together[0].can_join:
+                rows = len(questions.masks(together[0].asked))
+                while talks and rows < _ROWS_PLANNED_TOGETHER and talks[0].can_join:
                     together.append(talks.popleft())
-                    rows += len(_keep(together[-1].asked))
+                    rows += len(questions.masks(together[-1].asked))
             if not talks:
                 del self._asking[key]
-            self._bytes_asked -= sum(_bytes(talk.asked) for talk in together)
+            self._bytes_asked -= sum(questions.memory(talk.asked) for talk in together)
             self._plan_together(together, key[2])
 
-    def _plan_together(self, talks: list[_Talk], dtype: Dtype | None) -> None:
+    def _plan_together(self, talks: list[Talk], dtype: Dtype | None) -> None:
         """Find the rows of questions about one example under one perturbation, and who has to wait for them."""
         started = time.perf_counter()
         try:
@@ -347,15 +312,15 @@ class Engine:
             talk.seconds += seconds
         for talk in talks:
             if not talk.unanswered:
-                self._resume(talk, self._heard(talk))
+                self._resume(talk, talk.heard(self._answers))
 
-    def _rows(self, talks: list[_Talk]) -> tuple[Rows, list[int]]:
+    def _rows(self, talks: list[Talk]) -> tuple[Rows, list[int]]:
         """The rows that some questions ask for, and how many are each one's."""
         first = talks[0]
         if isinstance(first.asked, Soften):
             rows = soften(first.encoding, first.asked, self.model.embedding_width)
             return rows, [len(rows)]
-        keeps = [_keep(talk.asked) for talk in talks]
+        keeps = [questions.masks(talk.asked) for talk in talks]
         keep = keeps[0] if len(keeps) == 1 else np.concatenate(keeps)
         hidden_id = first.perturbation.hidden_id(self.model)
         rows = Rows.of(first.perturbation.rows(first.encoding, keep, hidden_id))
@@ -368,7 +333,7 @@ class Engine:
         self._answers.block[first : first + len(stack)] = self._last_block
         self._waiting.add(Part(block, stack, first), dtype)
 
-    def _let_wait(self, talks: list[_Talk], of_talk: list[int], numbers: Numbers) -> None:
+    def _let_wait(self, talks: list[Talk], of_talk: list[int], numbers: Numbers) -> None:
         """Have conversations wait for the blocks that the rows are in which they asked for.
 
         Args:
@@ -387,87 +352,13 @@ class Engine:
             talks[place].unanswered += 1
             self._blocks[block].waiting.append(talks[place])
 
-    def _heard(self, talk: _Talk) -> Answer:
-        asked, numbers = talk.history[-1]
-        draws = asked.draws if isinstance(asked, Soften) else talk.perturbation.draws
-        return self._answers.heard(numbers, draws, talk.foil)
-
-    def _fail(self, talk: _Talk, error: Exception) -> None:
+    def _fail(self, talk: Talk, error: Exception) -> None:
         """End a conversation that asked what cannot be answered."""
         with suppress(Exception):  # what it raises while it ends adds nothing
             talk.conversation.close()
-        self._end(talk, None, error)
-
-    def _end(self, talk: _Talk, result: Any, error: Exception | None) -> None:
-        """Tell how a conversation ended."""
-        masks = [(what, numbers) for what, numbers in talk.history if not isinstance(what, Soften | Rough)]
-        # Quicker than np.unique for the few rows that most conversations ask.
-        distinct = list(dict.fromkeys(number for _, numbers in talk.history for number in numbers.tolist()))
-        cost = Cost(
-            forward_rows=len(distinct),
-            forward_tokens=int(self._answers.tokens[distinct].sum()),
-            seconds=talk.seconds + float(self._answers.seconds[distinct].sum()),
-        )
-        keeps = [keep for keep, _ in masks] or [np.empty((0, talk.encoding.n), dtype=np.bool_)]
-        under_masks = [numbers for _, numbers in masks] or [np.empty(0, dtype=np.intp)]
-        logits = self._answers.mean_logits(_joined(under_masks), talk.perturbation.draws)
-        talk.finish(Outcome(result, error, _joined(keeps), logits, cost))
-
-
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _can_join(talk: _Talk) -> bool:
-    """Whether the rows that a conversation asks for may be planned with those of another."""
-    return talk.perturbation.draws == 1 and not isinstance(talk.asked, Soften)
-
-
-def _bytes(asked: Question | None) -> int:
-    """About how much memory a question takes."""
-    return asked.retention.nbytes if isinstance(asked, Soften) else _keep(asked).nbytes
-
-
-def _keep(asked: Question | None) -> Keep:
-    """The masks of a question that has some."""
-    assert asked is not None
-    assert not isinstance(asked, Soften)
-    return asked.keep if isinstance(asked, Rough) else asked
+        talk.end(self._answers, None, error)
 
 
 def _unreadable(rows: Rows) -> NDArray[np.intp]:
     """The places of rows in which nothing is left to read."""
     return np.concatenate([np.empty(0, dtype=np.intp), *(places[~stack.readable] for places, stack in rows.parts)])
-
-
-def _checked(keep: Any, encoding: Encoding) -> Question:
-    """A private copy of what was asked.
-
-    Raises:
-        ValueError: it is no question.
-    """
-    if isinstance(keep, Soften):
-        retention = np.array(keep.retention, dtype=np.float64)
-        if retention.ndim != 2 or retention.shape[1] != encoding.n or not np.all((retention >= 0) & (retention <= 1)):
-            raise ValueError(
-                f"asked with retentions of shape {retention.shape}; they are chances from 0 to 1 of shape "
-                f"[queries, {encoding.n}]"
-            )
-        return Soften(retention, keep.draws, keep.seed)
-    if isinstance(keep, Rough):
-        return Rough(_checked_mask(keep.keep, encoding), keep.dtype)
-    return _checked_mask(keep, encoding)
-
-
-def _checked_mask(keep: Any, encoding: Encoding) -> Keep:
-    try:
-        keep = np.asarray(keep).copy()
-    except Exception as error:
-        raise ValueError(f"asked with something that is no array: {type(error).__name__}: {error}") from error
-    if keep.dtype != np.bool_ or keep.ndim != 2 or keep.shape[1] != encoding.n:
-        raise ValueError(
-            f"asked with an array of {keep.dtype} and shape {keep.shape}; "
-            f"a keep-mask is boolean with shape [queries, {encoding.n}]"
-        )
-    mask: Keep = keep
-    return mask

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.benchmark import scoring
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
 from assay.benchmark.looking_inside import Inside
 from assay.benchmark.records import Record, Records
 from assay.benchmark.shared_answers import SharedAnswers
+from assay.benchmark.talk import Outcome
 from assay.benchmark.whole_inputs import whole_logits
 from assay.classifier import Classifier
 from assay.conversation import (

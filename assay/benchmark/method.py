@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from assay.benchmark import scoring
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.preparation import EXAMPLES_AT_ONCE, Background, prepare
 from assay.benchmark.records import Record, Records
+from assay.benchmark.talk import Outcome
 from assay.classifier import Classifier
 from assay.conversation import Answer, Attribution, Conversation, Keep
 from assay.encoding import Encoding, Row

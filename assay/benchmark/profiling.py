@@ -63,6 +63,8 @@ _PARTS = {
     "benchmark/engine.py": "engine",
     "benchmark/answers.py": "engine",
     "benchmark/waiting_rows.py": "engine",
+    "benchmark/questions.py": "engine",
+    "benchmark/talk.py": "engine",
     "benchmark/evaluation.py": "engine",
     "benchmark/looking_inside.py": "engine",
     "benchmark/scoring.py": "engine",

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
+from assay.benchmark.talk import Outcome
 from assay.classifier import Classifier
 from assay.conversation import Conversation
 from assay.encoding import Encoding

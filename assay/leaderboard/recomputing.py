@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from assay import registry
 from assay.benchmark import preparation
 from assay.benchmark.configured_model import load_model
-from assay.benchmark.engine import Outcome
 from assay.benchmark.evaluation import Evaluation
 from assay.benchmark.labels import match_labels
 from assay.benchmark.preparation import EXAMPLES_AT_ONCE
@@ -24,6 +23,7 @@ from assay.benchmark.records import Record
 from assay.benchmark.rescoring import train_split
 from assay.benchmark.store import slug
 from assay.benchmark.stored_answers import attribution_of, cost_of
+from assay.benchmark.talk import Outcome
 from assay.classifier import Classifier
 from assay.conversation import Attribution, Conversation, Cost
 from assay.errors import AssayError, Undefined

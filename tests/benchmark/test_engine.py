@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
+from assay.benchmark.talk import Outcome
 from assay.classifier import Classifier
 from assay.conversation import Answer, Keep, Question, Rough
 from assay.encoding import Encoding, Row

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from assay import registry
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
+from assay.benchmark.talk import Outcome
 from assay.conversation import Answer, Keep, Soften
 from assay.example import Example
 from tests.tiny_models import tiny_classifier

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from assay import registry
-from assay.benchmark.engine import Engine, Outcome
+from assay.benchmark.engine import Engine
 from assay.benchmark.evaluation import Evaluation, Settings
+from assay.benchmark.talk import Outcome
 from assay.classifier import Classifier
 from assay.conversation import Keep
 from assay.encoding import Encoding
