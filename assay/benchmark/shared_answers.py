@@ -25,6 +25,7 @@ import transformers
 from numpy.typing import NDArray
 
 from assay.benchmark.answers import Answers
+from assay.benchmark.whole_folder import clear_dead, staged
 from assay.classifier import Classifier
 from assay.encoding import Encoding, Output
 
@@ -72,12 +73,19 @@ class SharedAnswers:
         path = self._root / "secret"
         with suppress(OSError):
             self._root.mkdir(parents=True, exist_ok=True)
-            fresh = self._root / f"temporary-{uuid.uuid4().hex}"
-            fresh.write_bytes(os.urandom(_SECRET))
-            # Whoever comes second has the secret of whoever came first.
-            with suppress(FileExistsError):
-                os.link(fresh, path)
-            fresh.unlink()
+            clear_dead(self._root)
+            if not path.exists():
+                with staged(self._root) as temporary:
+                    fresh = temporary / "secret"
+                    fresh.write_bytes(os.urandom(_SECRET))
+                    try:
+                        # Whoever comes second has the secret of whoever came first.
+                        os.link(fresh, path)
+                    except FileExistsError:
+                        pass
+                    except OSError:
+                        # A file system without links: of two at once, one shares nothing this time.
+                        fresh.rename(path)
             secret = path.read_bytes()
             if len(secret) == _SECRET:
                 return int.from_bytes(secret, "little")
@@ -123,15 +131,13 @@ class SharedAnswers:
             return
         content = self._classes.to_bytes(4, "little") + np.concatenate(parts).tobytes()
         place = self._of_shard(encodings)
-        temporary = place / f"temporary-{uuid.uuid4().hex}"
         with suppress(OSError):
             place.mkdir(parents=True, exist_ok=True)
             self._make_room(len(content))
-            try:
-                temporary.write_bytes(_MAGIC + hashlib.sha256(content).digest() + content)
-                temporary.rename(place / f"{uuid.uuid4().hex}.answers")
-            finally:
-                temporary.unlink(missing_ok=True)
+            with staged(self._root) as temporary:
+                whole = temporary / "answers"
+                whole.write_bytes(_MAGIC + hashlib.sha256(content).digest() + content)
+                whole.rename(place / f"{uuid.uuid4().hex}.answers")
 
     def _of_shard(self, encodings: Sequence[Encoding]) -> Path:
         """The folder of the answers about these examples, in this order."""

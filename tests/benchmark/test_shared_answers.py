@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from assay.benchmark.cell import Cell
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.shared_answers import SharedAnswers
 from assay.benchmark.store import Store
+from assay.benchmark.whole_folder import temporary_path
 from assay.classifier import Classifier
 from assay.example import Example
 from assay.perturbation import Mask
@@ -130,6 +133,27 @@ def test_whoever_comes_second_has_the_secret_of_whoever_came_first(tmp_path: Pat
     assert [path.name for path in (tmp_path / ".answers").iterdir()] == ["secret"]
     (tmp_path / ".answers" / "secret").write_bytes(b"short")
     evaluated(model, SharedAnswers(tmp_path, model))
+
+
+def test_a_file_system_without_links_has_a_secret_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    model = tiny_classifier()
+    one, two = SharedAnswers(tmp_path, model), SharedAnswers(tmp_path, model)
+    assert one.entropy == two.entropy
+    assert [path.name for path in (tmp_path / ".answers").iterdir()] == ["secret"]
+
+
+def test_what_a_killed_process_left_among_the_answers_is_cleared_away(tmp_path: Path) -> None:
+    model = tiny_classifier()
+    evaluated(model, SharedAnswers(tmp_path, model))
+    name = temporary_path(tmp_path / ".answers").name.replace(f"-{os.getpid()}-", "-99999999-")
+    (tmp_path / ".answers" / name).mkdir()
+    (tmp_path / ".answers" / name / "answers").write_bytes(bytes(8))
+    evaluated(model, SharedAnswers(tmp_path, model))
+    assert not list(tmp_path.rglob("temporary-*"))
 
 
 def test_digests_are_sums_of_numbers_times_random_odd_numbers() -> None:
