@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.autocast import autocast
 from assay.compiled_network import CompiledNetwork
 from assay.conversation import Cost
 from assay.device import reader, to_device
@@ -388,18 +389,13 @@ class Classifier:
         """Whether the class is read off the last token that is not padding, as decoders do."""
         return hasattr(self.model, "score") and "input_ids" in inspect.signature(self.model.forward).parameters
 
-    def _autocast(self, dtype: Dtype) -> AbstractContextManager[Any]:
-        if dtype == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, DTYPES[dtype])
-
     def _forward(
         self, ids: Tensor | None, embeddings: Tensor | None, inputs: dict[str, Tensor], dtype: Dtype | None
     ) -> Tensor:
         if ids is not None and self._reads_last_token and "attention_mask" not in inputs:
             # Decoders look for padding by its token id; a hidden last word may carry that id and would be passed over.
             ids, embeddings = None, self.model.get_input_embeddings()(ids)
-        with self._autocast(dtype or self.dtype), quiet():
+        with autocast(self.model, len(self.labels), self.device, dtype or self.dtype), quiet():
             logits: Tensor = self._call(input_ids=ids, inputs_embeds=embeddings, **inputs).logits
         return logits
 

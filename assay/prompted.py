@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.autocast import autocast
 from assay.classifier import Classifier, Device
 from assay.encoding import Encoding, FeatureUnit, Place, Row, check_encodable, find_features, settings_kept
 from assay.errors import AssayError
@@ -253,7 +254,7 @@ class PromptedClassifier(Classifier):
     ) -> Tensor:
         """Log-probabilities of the next token at the last places, [rows, places, vocabulary]."""
         few = {"logits_to_keep": places} if self._keeps_few_logits else {}
-        with self._autocast(dtype or self.dtype):
+        with autocast(self.model, len(self.labels), self.device, dtype or self.dtype):
             logits = self._call(inputs_embeds=embeddings, use_cache=False, **few, **inputs).logits
         found: Tensor = logits[:, -places:].float().log_softmax(-1)
         return found

@@ -138,3 +138,33 @@ def test_a_run_in_low_precision_says_and_keeps_what_that_changes(tmp_path: Path)
     ]
     assert "precision" not in json.loads((other.path / "cell.json").read_text("utf-8"))
     assert [row["predicted"] for row in other.rows("examples")] == predicted
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "gpt2"])
+def test_logits_are_not_rounded_to_low_precision(architecture: str) -> None:
+    model = tiny_classifier(architecture)
+    rows = [model.encode(example).row for example in EXAMPLES]
+    before = {name: dict(vars(module)) for name, module in model.model.named_modules()}
+    for row in rows:
+        (logits,) = model.answer([row], "bfloat16")
+        assert not np.array_equal(torch.tensor(logits).bfloat16().float().numpy(), logits)
+        np.testing.assert_allclose(logits, model.answer([row])[0], atol=0.05)
+        assert not np.array_equal(logits, model.answer([row])[0])
+    assert {name: dict(vars(module)) for name, module in model.model.named_modules()} == before
+
+
+def test_words_that_matter_little_are_not_tied_in_low_precision() -> None:
+    model = tiny_classifier()
+    encoding = model.encode(EXAMPLES[0])
+    keep = ~np.eye(encoding.n, dtype=bool)
+    low = model.answer(list(Mask().rows(encoding, keep, Mask().hidden_id(model))), "bfloat16")
+    assert len(np.unique(low[:, 0])) == encoding.n
+
+
+def test_what_interrupts_a_pass_in_low_precision_leaves_the_network_as_it_was() -> None:
+    model = tiny_classifier()
+    with pytest.raises(IndexError):
+        model.model(input_ids=torch.tensor([[10**6]]))
+    with pytest.raises(IndexError):
+        model.begin(Stack(np.array([[10**6]], dtype=np.int32)), "bfloat16")
+    assert "forward" not in vars(model.model.classifier)
