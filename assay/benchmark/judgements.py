@@ -81,7 +81,7 @@ def _method(
     bounds: Sequence[tuple[int, int]],
 ) -> MethodAtWork:
     """An explainer that has explained the examples of an unfinished cell."""
-    found = job.store.read_shards(meta, bounds, "examples")
+    found = job.store.read_shards(meta, bounds, "examples", ["example", "target", "logits"])
     first_draws = {row["example"]: row for row in reversed(job.store.read_shards(meta, bounds, "attributions"))}
     method = MethodAtWork(
         name,

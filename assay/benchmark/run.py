@@ -130,7 +130,8 @@ def _finish(
         name = names[unit]
         try:
             if accuracy is None:
-                accuracy = _share_right(job.store.read_shards(missing[name], bounds, "examples"))
+                rows = job.store.read_shards(missing[name], bounds, "examples", ["label", "predicted"])
+                accuracy = _share_right(rows)
         except FileNotFoundError:
             # Another worker has finished the cell and dropped its shards just now.
             if there(unit):

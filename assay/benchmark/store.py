@@ -197,7 +197,8 @@ class Store:
         try:
             for part in parts:
                 self._check_part(part)
-            with self._whole(path, replace=str(meta["key"]) in self._replaced) as temporary:
+            # A power cut must not take what is dropped below and what stands in its place.
+            with self._whole(path, str(meta["key"]) in self._replaced, lasting=len(parts) > 1) as temporary:
                 for name in TABLES:
                     join_tables([part / f"{name}.parquet" for part in parts], temporary, name)
                 meta = {**meta, **described(temporary), "work": _work(parts)}
@@ -239,8 +240,20 @@ class Store:
         """
         return self._intact(path)
 
-    def read_shards(self, meta: Mapping[str, Any], bounds: Sequence[tuple[int, int]], name: str) -> list[Record]:
+    def read_shards(
+        self,
+        meta: Mapping[str, Any],
+        bounds: Sequence[tuple[int, int]],
+        name: str,
+        columns: Sequence[str] | None = None,
+    ) -> list[Record]:
         """The rows of one table of a cell that is not finished yet.
+
+        Args:
+            meta: of the cell.
+            bounds: the first example of each shard and the one after its last.
+            name: of the table.
+            columns: those that are wanted, where that saves memory; None for all.
 
         Raises:
             FileNotFoundError: one of the shards is not there; another process may have finished the cell.
@@ -250,7 +263,7 @@ class Store:
         rows: list[Record] = []
         for path in (self.shard_path(meta, *pair) for pair in bounds):
             self._check_part(path)
-            rows += pq.ParquetFile(path / f"{name}.parquet").read().to_pylist()
+            rows += pq.ParquetFile(path / f"{name}.parquet").read(columns).to_pylist()
         return rows
 
     def drop_shards(self, meta: Mapping[str, Any]) -> None:
@@ -354,12 +367,13 @@ class Store:
             self.drop_shards(meta)
 
     @contextmanager
-    def _whole(self, path: Path, replace: bool) -> Iterator[Path]:
+    def _whole(self, path: Path, replace: bool, lasting: bool = False) -> Iterator[Path]:
         """A folder to write into that becomes `path` at the end, with checksums, or nothing if that is not reached.
 
         Args:
             path: its place.
             replace: also what is there undamaged; else that stays.
+            lasting: wait until the disk has it, which takes some milliseconds a file.
 
         Raises:
             AssayError: it cannot be written.
@@ -368,6 +382,8 @@ class Store:
             with staged(self.root / ".partial") as temporary:
                 yield temporary
                 whole_folder.seal(temporary)
+                if lasting:
+                    whole_folder.flush(temporary)
                 entry = None if self._mirror is None else self._mirror.upload(temporary, path)
                 whole_folder.put(temporary, path, replace)
             if self._mirror is not None:

@@ -38,6 +38,14 @@ def seal(folder: Path) -> None:
     write_json(folder / "checksums.json", {file.name: checksum(file) for file in sorted(folder.iterdir())})
 
 
+def flush(folder: Path) -> None:
+    """Have the disk hold all files of a folder, and not the system's memory alone."""
+    for file in folder.iterdir():
+        # For writing, since some systems flush nothing else.
+        with file.open("rb+") as opened:
+            os.fsync(opened.fileno())
+
+
 def put(temporary: Path, path: Path, replace: bool = True) -> None:
     """Move a folder to its place.
 
