@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark import scoring
+from assay.benchmark import checked_scores, scoring
 from assay.benchmark.engine import Engine
 from assay.benchmark.looking_inside import Inside
 from assay.benchmark.records import Record, Records
 from assay.benchmark.shared_answers import SharedAnswers
 from assay.benchmark.talk import Outcome
+from assay.benchmark.verdict import Draw, Verdict, draws_of
 from assay.benchmark.whole_inputs import whole_logits
 from assay.classifier import Classifier
-from assay.conversation import (
-    Attribution,
-    Case,
-    Cost,
-    Explanation,
-    Feature,
-    Objective,
-    Vector,
-)
+from assay.conversation import Attribution, Case, Cost, Explanation
 from assay.encoding import Encoding, FeatureUnit, Output
 from assay.errors import AssayError, Undefined, unknown_name
 from assay.example import Example
 from assay.explainers.base import BlackBoxExplainer, Explainer, WhiteBoxExplainer
-from assay.metrics.base import Metric, Scores, undefined
+from assay.metrics.base import Metric, undefined
 from assay.perturbation import Perturbation
 
 
@@ -69,26 +60,6 @@ class Settings:
             raise AssayError(f"contrast must be runner_up, a class name, its index or null, not {self.contrast!r}.")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise AssayError(f"seed must be a whole number, not {self.seed!r}.")
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """One of the attributions that an explainer gives for an example."""
-
-    number: int
-    metric: str | None = None
-    perturbation: str | None = None
-    objective: Objective | None = None
-
-
-@dataclass
-class _Verdict:
-    """What was found for one explainer and one example."""
-
-    attributions: dict[int, Record] = field(default_factory=dict)
-    scores: dict[tuple[str, str], dict[int, Scores]] = field(default_factory=lambda: defaultdict(dict))
-    answers: dict[tuple[str, bytes], Record] = field(default_factory=dict)
-    cost: Cost = field(default_factory=Cost)
 
 
 class Evaluation:
@@ -148,7 +119,7 @@ class Evaluation:
         self._answers = None if shared is None else shared.recall(self.encodings, settings.output)
         self.engine = Engine(model, settings.output, tokens_per_batch, answers=self._answers)
         self._finished = finished
-        self._verdicts: dict[str, list[_Verdict]] = {}
+        self._verdicts: dict[str, list[Verdict]] = {}
         self.logits = self._predict()
         self.predicted = [int(row.argmax()) for row in self.logits]
         wanted = [settings.target] * len(self.examples) if targets is None else targets
@@ -204,7 +175,7 @@ class Evaluation:
             name: under which its results are returned; its random numbers hang on it too.
             explainer: a black-box or a white-box explainer.
         """
-        self._verdicts[name] = [_Verdict() for _ in self.examples]
+        self._verdicts[name] = [Verdict() for _ in self.examples]
         if isinstance(explainer, WhiteBoxExplainer):
             self._look_inside(name, explainer)
             return
@@ -214,7 +185,7 @@ class Evaluation:
                 "`converse`, or from WhiteBoxExplainer and have `attribute`."
             )
         for index, encoding in enumerate(self.encodings):
-            draws = self._draws(explainer, encoding.n)
+            draws = draws_of(explainer, self.metrics, self.perturbations, encoding.n)
             nothing = self._nothing_to_explain(index)
             for draw in draws:
                 if nothing is not None:
@@ -230,10 +201,10 @@ class Evaluation:
             if nothing is None:
                 able.append(index)
             else:
-                self._take(name, index, _Draw(0), 1, nothing, explainer.signed, Cost())
+                self._take(name, index, Draw(0), 1, nothing, explainer.signed, Cost())
 
         def found(index: int, scores: Explanation | Exception, cost: Cost) -> None:
-            self._take(name, index, _Draw(0), 1, scores, explainer.signed, cost)
+            self._take(name, index, Draw(0), 1, scores, explainer.signed, cost)
 
         self._inside.explain(name, explainer, able, found)
 
@@ -251,7 +222,7 @@ class Evaluation:
             return self.encodings[index]
         return self.model.encode(self.examples[index], explainer.feature)
 
-    def _converse(self, name: str, explainer: BlackBoxExplainer, index: int, draw: _Draw, draws: int) -> None:
+    def _converse(self, name: str, explainer: BlackBoxExplainer, index: int, draw: Draw, draws: int) -> None:
         """Start the conversation of a black-box explainer about an example."""
         encoding, asked = self.encodings[index], self._asked(explainer, index)
         if asked is not encoding and self._as_given:
@@ -262,7 +233,7 @@ class Evaluation:
         def finish(outcome: Outcome) -> None:
             found = outcome.result if outcome.error is None else outcome.error
             if asked is not encoding:
-                found = _regrouped(found, asked, encoding)
+                found = checked_scores.regrouped(found, asked, encoding)
             cost = Cost.unknown() if explainer.precomputed else outcome.cost
             self._take(name, index, draw, draws, found, explainer.signed, cost)
 
@@ -274,10 +245,10 @@ class Evaluation:
 
     def add_attributions(self, name: str, attributions: Sequence[Attribution]) -> None:
         """Judge attributions that were made elsewhere, one for each example, over the same features."""
-        self._verdicts[name] = [_Verdict() for _ in self.examples]
+        self._verdicts[name] = [Verdict() for _ in self.examples]
         for index, attribution in enumerate(attributions):
             found = self._nothing_to_explain(index) or Explanation(attribution.scores, attribution.report)
-            self._take(name, index, _Draw(0), 1, found, attribution.signed, None)
+            self._take(name, index, Draw(0), 1, found, attribution.signed, None)
 
     def add_draws(
         self,
@@ -293,14 +264,14 @@ class Evaluation:
             searched: for each of them its number, and the metric and the perturbation that it was searched for and is
                 judged by alone; None where nothing was searched for.
         """
-        self._verdicts[name] = [_Verdict() for _ in self.examples]
+        self._verdicts[name] = [Verdict() for _ in self.examples]
         for index, draws in enumerate(drawn):
             for number, (given, cost) in enumerate(draws):
                 signed = given.signed if isinstance(given, Attribution) else True
                 found: Any = self._nothing_to_explain(index) or given
                 if isinstance(found, Attribution):
                     found = Explanation(found.scores, found.report)
-                draw = _Draw(number) if searched is None else _Draw(*searched[index][number])
+                draw = Draw(number) if searched is None else Draw(*searched[index][number])
                 self._take(name, index, draw, len(draws), found, signed, cost)
 
     def run(self) -> dict[str, Records]:
@@ -312,20 +283,6 @@ class Evaluation:
         """Write down what the model has answered, where answers are shared."""
         if self._shared is not None and self._answers is not None:
             self._shared.keep(self.encodings, self._answers)
-
-    def _draws(self, explainer: Explainer, n: int) -> list[_Draw]:
-        if not explainer.searches:
-            return [_Draw(number) for number in range(explainer.repeats)]
-        wanted = [
-            (metric, perturbation, self.metrics[metric].objective(max(1, n)))
-            for metric in self.metrics
-            for perturbation in self.perturbations
-        ]
-        return [
-            _Draw(number, metric, perturbation, objective)
-            for number, (metric, perturbation, objective) in enumerate(wanted)
-            if objective is not None
-        ]
 
     def _case(self, index: int, name: str, draw: int, **known: Any) -> Case:
         example, encoding = self.examples[index], self.encodings[index]
@@ -341,7 +298,7 @@ class Evaluation:
         )
 
     def _take(
-        self, name: str, index: int, draw: _Draw, draws: int, scores: Any, signed: bool, cost: Cost | None
+        self, name: str, index: int, draw: Draw, draws: int, scores: Any, signed: bool, cost: Cost | None
     ) -> None:
         """Take in an attribution, or the reason why there is none, and start the metrics on it."""
         report = {}
@@ -367,9 +324,9 @@ class Evaluation:
             if draw.metric is None or (metric, perturbation) == (draw.metric, draw.perturbation)
         ]
         try:
-            checked = _checked(scores, encoding.features)
+            checked = checked_scores.checked(scores, encoding.features)
             attribution = Attribution(encoding.features, checked, self.targets[index], signed, report)
-            record["report"] = _as_json(report)
+            record["report"] = checked_scores.as_json(report)
         except Undefined as reason:
             record["reason"] = str(reason)
             for metric, perturbation in waiting:
@@ -387,12 +344,7 @@ class Evaluation:
             def finish(outcome: Outcome, metric: str = metric, perturbation: str = perturbation) -> None:
                 scores = scoring.scores_of(self.metrics[metric], outcome.result, outcome.error)
                 verdict.scores[metric, perturbation][draw.number] = scores
-                packed = np.packbits(outcome.keep, axis=1)
-                masks = packed.view(f"V{packed.shape[1]}").ravel().tolist()
-                for mask, logits in zip(masks, outcome.logits.tolist(), strict=True):
-                    if (perturbation, mask) not in verdict.answers:
-                        answer = {"perturbation": perturbation, "keep": mask, "logits": logits}
-                        verdict.answers[perturbation, mask] = answer
+                verdict.remember(perturbation, outcome)
                 self._report(verdict, draws)
 
             case = self._case(
@@ -413,21 +365,18 @@ class Evaluation:
                 self.foils[index],
             )
 
-    def _report(self, verdict: _Verdict, draws: int) -> None:
-        searched = any(record["metric"] is not None for record in verdict.attributions.values())
-        judged = sum(len(scores) for scores in verdict.scores.values())
-        per_draw = 1 if searched else len(self.metrics) * len(self.perturbations)
-        if judged == draws * per_draw:
+    def _report(self, verdict: Verdict, draws: int) -> None:
+        each = 1 if verdict.searched else len(self.metrics) * len(self.perturbations)
+        if verdict.judged == draws * each:
             self._finished()
 
-    def _records(self, verdicts: list[_Verdict]) -> Records:
+    def _records(self, verdicts: list[Verdict]) -> Records:
         records = Records()
         for index, verdict in enumerate(verdicts):
             example, encoding = self.examples[index], self.encodings[index]
-            here: Record = {"example": example.id}
             records.examples.append(
                 {
-                    **here,
+                    "example": example.id,
                     "label": example.label,
                     "predicted": self.predicted[index],
                     "target": self.targets[index],
@@ -441,60 +390,8 @@ class Evaluation:
                     **vars(verdict.cost),
                 }
             )
-            records.attributions.extend({**here, **verdict.attributions[draw]} for draw in sorted(verdict.attributions))
-            records.answers.extend({**here, "n": encoding.n, **answer} for answer in verdict.answers.values())
-            for metric in self.metrics:
-                for perturbation in self.perturbations:
-                    drawn = verdict.scores.get((metric, perturbation))
-                    if drawn:
-                        scoring.add_scores(records, {**here, "perturbation": perturbation}, self.metrics[metric], drawn)
+            verdict.add_to(records, example.id, encoding.n, self.metrics, self.perturbations)
         return records
-
-
-def _regrouped(found: Any, asked: Encoding, wanted: Encoding) -> Any:
-    """Scores of tokens summed to those of what the run scores; what is no attribution stays what it is."""
-    scores = found.scores if isinstance(found, Explanation) else found
-    try:
-        checked = _checked(scores, asked.features)
-    except Undefined as reason:
-        return reason
-    tokens = np.zeros(len(asked.row.ids))
-    own = asked.feature_of_token >= 0
-    tokens[own] = checked[asked.feature_of_token[own]]
-    words = wanted.feature_scores(tokens, "sum")
-    return replace(found, scores=words) if isinstance(found, Explanation) else words
-
-
-def _checked(scores: Any, features: tuple[Feature, ...]) -> Vector:
-    """The scores as an array, [n].
-
-    Raises:
-        Undefined: there are none, with the reason; too many, too few, or some that are not finite.
-    """
-    if isinstance(scores, Exception):
-        raise Undefined(scoring.reason_of(scores))
-    try:
-        array = np.asarray(scores, dtype=np.float64).copy()
-    except Exception as error:
-        raise Undefined(f"the scores are not numbers: {error}") from error
-    if array.shape != (len(features),):
-        raise Undefined(f"scores of shape {array.shape} for {len(features)} features")
-    wrong = np.flatnonzero(~np.isfinite(array))
-    if len(wrong):
-        raise Undefined(f"the score of feature {wrong[0]} ({features[wrong[0]].text!r}) is {array[wrong[0]]}")
-    return array
-
-
-def _as_json(report: Mapping[str, Any]) -> str | None:
-    """What a method says about itself, as text.
-
-    Raises:
-        Undefined: it is not made of plain numbers, strings and lists.
-    """
-    try:
-        return json.dumps(report) if report else None
-    except (TypeError, ValueError) as error:
-        raise Undefined(f"the method's report cannot be kept as JSON: {error}") from error
 
 
 def _optional(array: NDArray[Any] | None) -> list[Any] | None:

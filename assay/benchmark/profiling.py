@@ -66,6 +66,8 @@ _PARTS = {
     "benchmark/questions.py": "engine",
     "benchmark/talk.py": "engine",
     "benchmark/evaluation.py": "engine",
+    "benchmark/verdict.py": "engine",
+    "benchmark/checked_scores.py": "engine",
     "benchmark/looking_inside.py": "engine",
     "benchmark/scoring.py": "engine",
 }
