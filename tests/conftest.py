@@ -10,10 +10,16 @@ import pytest
 import torch
 
 from assay.classifier import Classifier
+from tests.read_once import read_once, spare_the_collector
 from tests.tiny_models import tiny_classifier
 
 # Models this small gain nothing from threads, and on a busy machine threads cost several times the work.
 torch.set_num_threads(1)
+read_once()
+
+
+def pytest_collection_finish() -> None:
+    spare_the_collector()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -38,20 +38,30 @@ _context.set_forkserver_preload(["tests.benchmark.forked_imports"])
 class Run:
     """One run, from its start to its end or its death."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, results: Path, die_at: int | None = None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        results: Path | str,
+        die_at: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start it.
 
         Args:
             arguments: of `assay`.
             folder: where it writes what it prints, and how far it has come; made if need be.
-            results: its results folder.
+            results: its results folder, or their URL.
             die_at: the number of the touch of its results at which it kills itself, just before that is done.
+            environment: variables of its own, beside those that there were when the first run was started.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         (folder / "place").write_bytes(bytes(_LAYOUT.size))
         self.process: BaseProcess = _context.Process(
-            target=_run, args=(list(arguments), str(folder), str(results), die_at), daemon=False
+            target=_run,
+            args=(list(arguments), str(folder), str(results), die_at, dict(environment or {})),
+            daemon=False,
         )
         self.process.start()
 
@@ -90,7 +100,8 @@ class Run:
         return _LAYOUT.unpack((self.folder / "place").read_bytes())
 
 
-def _run(arguments: list[str], folder: str, results: str, die_at: int | None) -> None:
+def _run(arguments: list[str], folder: str, results: str, die_at: int | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     # Who starts tests in the background may have it ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     said = os.open(f"{folder}/said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
