@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged, seal
 from assay.errors import AssayError
 from tests.benchmark.cli import assay, save_model, save_task
+from tests.benchmark.forked import Run
 from tests.benchmark.test_store import meta, records
 
 ROOT = Path(__file__).parents[2]
@@ -365,25 +365,24 @@ def scores(results: str | Path) -> dict[str, list[float]]:
 
 
 def test_a_run_to_s3_that_is_killed_and_two_at_once_end_as_a_local_one(
-    server: Any, setting: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Any, setting: list[str], tmp_path: Path
 ) -> None:
     local, url = tmp_path / "local", f"s3://bucket/{tmp_path.name}"
     assert assay("run", *setting, f"results={local}").code == 0
-    program = [sys.executable, "-c", "from assay.command_line import main; main()", "run", *setting, f"results={url}"]
-    killed = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    server_here = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+    def start(name: str) -> Run:
+        mirror = {"ASSAY_MIRROR": str(tmp_path / f"mirror {name}")}
+        return Run(["run", *setting, f"results={url}"], tmp_path / name, url, environment={**server_here, **mirror})
+
+    killed = start("killed")
     # As soon as the first shard is there.
-    while killed.poll() is None and not [name for name in objects(url) if name.endswith(".zip")]:
+    while killed.process.is_alive() and not [name for name in objects(url) if name.endswith(".zip")]:
         time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
-    both = []
-    for number in range(2):
-        monkeypatch.setenv("ASSAY_MIRROR", str(tmp_path / f"mirror {number}"))
-        both.append(subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    for process in both:
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err.decode()
+    killed.signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, killed.said
+    for run in [start("one"), start("two")]:
+        assert run.wait() == 0, run.said
     assert scores(url) == scores(local)
     assert [name for name in objects(url) if name.startswith(".")] == []
     assert not (ROOT / "s3:").exists()

@@ -6,9 +6,7 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ from assay.benchmark.store import Store
 from assay.benchmark.tables import TABLES
 from assay.classifier import Classifier
 from tests.benchmark.cli import Ended, assay, save_model, save_task
+from tests.benchmark.forked import Run
 
 SHORT = ("a dull film .", "good", "", "unforgettable and touching", "two men", "nobody is outside")
 
@@ -321,24 +320,6 @@ def long_run(place: Path, results: Path) -> list[str]:
     ]
 
 
-def start(place: Path, results: Path) -> subprocess.Popen[bytes]:
-    # Each shard is held up a little, so that a kill can fall between any two of them.
-    slow = (
-        "import time; from assay.benchmark.store import Store; write = Store.write_shard\n"
-        "def held_up(self, *given): time.sleep(0.05); return write(self, *given)\n"
-        "Store.write_shard = held_up\n"
-        "from assay.command_line import main; main()"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", slow, *long_run(place, results)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=Path(__file__).parents[2],
-    )
-
-
 def finished_shards(results: Path) -> int:
     """Counted with os.walk, which does not mind folders that are gone before it gets to them."""
     return sum("checksums.json" in files for _, _, files in os.walk(results / ".partial"))
@@ -349,17 +330,12 @@ def test_killed_at_random_moments_and_started_again_it_ends_with_the_same_number
     assert assay(*long_run(place, whole)).code == 0
     dice, kept = random.Random(0), [0]
     for kill in range(3):
-        process = start(place, killed)
-        # Not before the run writes: most of its time goes into imports, where a kill proves nothing.
-        wanted = kept[-1] + dice.randrange(2, 8)
-        while process.poll() is None and finished_shards(killed) < wanted:
-            time.sleep(0.01)
-        time.sleep(dice.random() * 0.1)
-        assert process.poll() is None, f"the run was over before kill {kill}"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        # At one of the times that it touches its results: some shards are finished by then, and never all.
+        run = Run(long_run(place, killed), tmp_path / f"run-{kill}", killed, die_at=dice.randrange(60, 120))
+        assert run.wait() == -signal.SIGKILL, run.said
         kept.append(finished_shards(killed))
     assert kept == sorted(kept)
+    assert 0 < kept[1] < kept[-1]
     assert assay(*long_run(place, killed)).code == 0
     assert content(killed) == content(whole)
     assert list(killed.glob(".partial/*")) == []
