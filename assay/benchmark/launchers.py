@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from assay.benchmark.progress import say
@@ -35,6 +37,14 @@ RESTARTS = 3
 """How often jobs are launched again after a worker has died."""
 
 _DEATHS = ("TerminatedWorkerError", "BrokenProcessPool", "UncompletedJobError")
+
+
+class Forgetting(Callback):
+    """Lets go of a job's configuration when it ends: Hydra would keep those of a whole sweep, a megabyte a job."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Keep what the job returned, and nothing else of it."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class WorkerDied(Exception):

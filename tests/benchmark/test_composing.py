@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
 
 from assay.benchmark import launch
@@ -41,6 +45,24 @@ def test_every_job_is_as_hydra_composes_it_on_its_own() -> None:
             alone.append(composed(overrides))
     assert once == alone
     assert len(set(alone)) == len(JOBS) - 1
+
+
+def test_a_sweep_keeps_nothing_of_the_jobs_that_have_ended(tmp_path: Path) -> None:
+    begun: list[weakref.ref[DictConfig]] = []
+    alive: list[int] = []
+
+    def job(config: DictConfig) -> list[str]:
+        gc.collect()
+        # Hydra's own part of the configuration is in every one of them.
+        hydras = [one for one in gc.get_objects() if isinstance(one, JobReturn) and one.hydra_cfg is not None]
+        alive.append(len(hydras) + sum(one() is not None for one in begun))
+        begun.append(weakref.ref(config))
+        return [str(config.seed)]
+
+    reports = launch.launch("run", job, ["model.path=x", f"results={tmp_path}", "seed=1,2,3"], sweep=True)
+    assert [report.cells for report in reports] == [("1",), ("2",), ("3",)]
+    # That of the job itself.
+    assert alive == [1, 1, 1]
 
 
 def test_a_mistake_is_one_each_time() -> None:
