@@ -64,11 +64,14 @@ def narrowed(network: Any) -> list[Module]:
     places = _PLACES.get(f"{kind.__module__.removeprefix('transformers.models.')}.{kind.__qualname__}")
     if places is None or is_spread(network) or not _reads_first_token(network):
         return []
-    *before, last = network.base_model.get_submodule(places[0])
-    # A hook on the whole sees no more than ids and logits.
-    if not all(module is network or _is_unobserved(module) for module in _behind(network, set(before))):
+    try:
+        *before, last = network.base_model.get_submodule(places[0])
+        parts = [last.get_submodule(part) for part in places[1]]
+    except AttributeError:  # another version of transformers names them otherwise
         return []
-    return [last.get_submodule(part) for part in places[1]]
+    # A hook on the whole sees no more than ids and logits.
+    known = all(module is network or _is_unobserved(module) for module in _behind(network, set(before)))
+    return parts if known else []
 
 
 def _reads_first_token(network: Any) -> bool:

@@ -3,6 +3,7 @@
 The same scores of the default metrics, over several rankings of each example, are computed by
   engine    Assay, as `assay.score` does it, encoding and all;
   limit     nothing but forward passes over the same distinct rows, sorted by length, in full batches of one length;
+  one token the same, the last layer working for the class token alone as the engine has it (assay/last_layer.py);
   batch 8   a loop over examples that asks for each metric's rows as they come, repeats included, 8 rows at a time;
   batch 1   the same, one row at a time.
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ from assay.classifier import Classifier, transform
 from assay.conversation import Attribution, Case, generator
 from assay.encoding import Row
 from assay.example import Example
+from assay.last_layer import first_token_only
 from assay.rows import Stack
 
 METRICS = ("comprehensiveness", "sufficiency", "deletion", "insertion", "tau_loo")
@@ -74,7 +77,7 @@ def main() -> None:
     model.watch()
     print(machine())
     print(f"{arguments.rounds} rounds of {arguments.examples} examples × {arguments.rankings} rankings\n")
-    times: dict[str, list[Seconds]] = {"engine": [], "limit": [], "batch 8": [], "batch 1": []}
+    times: dict[str, list[Seconds]] = {"engine": [], "limit": [], "one token": [], "batch 8": [], "batch 1": []}
     counts = []
     examples = list(texts)
     for number in range(arguments.rounds):
@@ -115,7 +118,8 @@ def one_round(
 
     works = [
         ("engine", engine),
-        ("limit", lambda: run_limit(model, batches)),
+        ("limit", lambda: run_limit(model, batches, nullcontext)),
+        ("one token", lambda: run_limit(model, batches, first_token_only)),
         ("batch 8", lambda: loop(8)),
         ("batch 1", lambda: loop(1)),
     ]
@@ -233,8 +237,12 @@ def full_batches(rows: Sequence[Row]) -> list[dict[str, torch.Tensor]]:
     return batches
 
 
-def run_limit(model: Counting, batches: list[dict[str, torch.Tensor]]) -> None:
-    with torch.inference_mode():
+def run_limit(
+    model: Counting,
+    batches: list[dict[str, torch.Tensor]],
+    changed: Callable[[Any], AbstractContextManager[None]],
+) -> None:
+    with torch.inference_mode(), changed(model.model):
         for batch in batches:
             model.model(**batch)
 

@@ -185,6 +185,12 @@ def own_part(network: Any) -> None:
     network.bert.encoder.layer[1].intermediate.dense = OwnLinear(32, 64)
 
 
+def other_name(network: Any) -> None:
+    attention = network.bert.encoder.layer[1].attention
+    attention.projection = attention.output
+    del attention.output
+
+
 def in_chunks(network: Any) -> None:
     network.config.chunk_size_feed_forward = 4
 
@@ -199,7 +205,7 @@ def spread(network: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [hooked, hooked_behind, hooked_around, own_forward, own_class, own_part, in_chunks, all_states, spread],
+    [hooked, hooked_behind, hooked_around, own_forward, own_class, own_part, other_name, in_chunks, all_states, spread],
 )
 def test_a_network_that_someone_changed_or_looks_into_is_left_alone(change: Callable[[Any], None]) -> None:
     network = fresh("bert").model
