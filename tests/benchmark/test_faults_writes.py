@@ -12,6 +12,7 @@ from assay import registry
 from assay.benchmark.evaluation import Evaluation, Settings
 from assay.classifier import Classifier
 from assay.example import Example
+from assay.explainers.base import WhiteBoxExplainer
 from assay.model_state import ModelState, checksums
 from tests.benchmark.at_fault import write
 from tests.benchmark.test_faults_isolation import mine, place, reasons, run, same_numbers, undisturbed
@@ -85,7 +86,9 @@ def test_no_explainer_of_assay_writes_to_the_model(architecture: str) -> None:
         if explainer.background or explainer.searches or not able(explainer, model):
             continue
         explainer.prepare(model, [])
-        evaluation.add_explainer(name, explainer)
+        # What does not look inside has nothing to do with the model but when it prepares, which all of them do here.
+        if architecture == "bert" or isinstance(explainer, WhiteBoxExplainer):
+            evaluation.add_explainer(name, explainer)
         assert state.changes() == [], name
     evaluation.run()
     assert state.changes() == []
