@@ -41,6 +41,17 @@ def shares(name: str, values: Iterable[float]) -> tuple[float, ...]:
     return numbers
 
 
+def not_below_zero(name: str, value: float) -> float:
+    """The value of a setting that must be a finite number of at least 0.
+
+    Raises:
+        ValueError: it is not; the message names the setting and what was given.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number of at least 0, not {value!r}")
+    return float(value)
+
+
 def above_zero(name: str, value: float) -> float:
     """The value of a setting that must be a finite number above 0.
 

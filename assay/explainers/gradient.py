@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from assay.checks import whole_number
+from assay.checks import not_below_zero, whole_number
 from assay.conversation import Explanation
 from assay.encoding import Subwords
 from assay.errors import near_matches
@@ -82,9 +82,7 @@ class _Noisy(WhiteBoxExplainer):
     def __init__(self, samples: int, noise: float, subwords: Subwords, tolerance: float | None) -> None:
         super().__init__(subwords)
         self.samples = whole_number("samples", samples, at_least=1)
-        if not 0 <= noise < float("inf"):
-            raise ValueError(f"noise must be a finite number of at least 0, not {noise!r}")
-        self.noise = noise
+        self.noise = not_below_zero("noise", noise)
         self.tolerance = known_tolerance(tolerance)
 
     @abstractmethod

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.checks import whole_number
+from assay.checks import above_zero, whole_number
 from assay.conversation import Explanation
 from assay.encoding import Subwords
 from assay.errors import AssayError, near_matches
@@ -101,9 +101,7 @@ class IntegratedGradients(WhiteBoxExplainer):
             raise ValueError(f"unknown baseline {baseline!r}. {near_matches(str(baseline), get_args(Baseline))}")
         self.baseline: Baseline = baseline
         self.samples = whole_number("samples", samples, at_least=1)
-        if adaptive_steps is not None and not 0 < adaptive_steps < float("inf"):
-            raise ValueError(f"adaptive_steps must be above 0 or null, not {adaptive_steps!r}")
-        self.adaptive_steps = adaptive_steps
+        self.adaptive_steps = None if adaptive_steps is None else above_zero("adaptive_steps", adaptive_steps)
         self.most_steps = whole_number("most_steps", most_steps, at_least=5)
         self.texts = whole_number("texts", texts, at_least=1)
         self.background = self.texts if baseline == "training" else 0

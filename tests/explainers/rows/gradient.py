@@ -5,6 +5,7 @@ from tests.explainers.row import Row
 _SAMPLED = (
     ({"samples": 0}, "samples must be at least [12], not 0"),
     ({"noise": -1}, "noise must be a finite number of at least 0, not -1"),
+    ({"noise": "much"}, "noise must be a finite number of at least 0, not 'much'"),
 )
 
 ROWS = (
@@ -25,7 +26,9 @@ ROWS = (
             ({"steps": 2.5}, "steps must be a whole number at least 1, not 2.5"),
             ({"baseline": "zeros"}, "Did you mean 'zero'"),
             ({"samples": 0}, "samples must be at least 1, not 0"),
-            ({"adaptive_steps": 0}, "adaptive_steps must be above 0 or null, not 0"),
+            ({"adaptive_steps": 0}, "adaptive_steps must be a number above 0, not 0"),
+            ({"adaptive_steps": True}, "adaptive_steps must be a number above 0, not True"),
+            ({"adaptive_steps": "few"}, "adaptive_steps must be a number above 0, not 'few'"),
             ({"most_steps": 4}, "most_steps must be at least 5, not 4"),
             ({"texts": 0}, "texts must be at least 1, not 0"),
         ),
