@@ -472,14 +472,14 @@ def ray_here() -> Iterator[None]:
     """One Ray for all tests: to start it takes longer than they do."""
     ray = pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=40)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
     yield
     ray.shutdown()
 
 
 def test_ray_workers_share_a_job_and_one_that_is_killed_costs_nothing(place: Path, alone: Path, ray_here: None) -> None:
     (place / "armed").touch()
-    ended = run("ray", "workers=3", "hydra/launcher=ray")
+    ended = run("ray", "workers=2", "hydra/launcher=ray")
     assert ended.code == 0
     assert not (place / "armed").exists()
     assert the_same_cells(place / "ray", alone)
