@@ -153,9 +153,9 @@ SCRIPT = """
 import ctypes, os, time
 from multiprocessing.connection import Connection
 channel = Connection({{channel}})
-channel.recv()
+channel.recv_bytes()
 channel.send(("ready", None))
-channel.recv()
+channel.recv_bytes()
 {what}
 """
 
@@ -173,7 +173,7 @@ channel.recv()
     ],
 )
 def test_every_way_to_die_has_a_name(monkeypatch: pytest.MonkeyPatch, what: str, reason: str) -> None:
-    """With a child that loads nothing, so that it starts at once."""
+    """With a child that loads nothing, not even to read what it is told, so that it starts at once."""
     monkeypatch.setattr(isolation, "_START", SCRIPT.format(what=what))
     monkeypatch.setattr(isolation, "PATIENCE", 0.5)
     child = isolation.Child(BLANK)
