@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def amount(number: float) -> str:
     """A count: `950`, `12,300`, `4.2 M`."""
@@ -11,12 +13,19 @@ def amount(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time: `4.2 s`, `80 s`, `12 min`, `3.4 h`, `2.5 days`."""
+    """A time: `4.2 s`, `80 s`, `12 min`, `3.4 h`, `2.5 days`, or `unknown` without end."""
+    if math.isinf(seconds):
+        return "unknown"
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def share(number: float) -> str:
+    """A share: `12%`, or `unknown` without end."""
+    return "unknown" if math.isinf(number) else f"{number:.0%}"
 
 
 def size(count: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from assay.benchmark.amounts import amount, duration, size
+from assay.benchmark.amounts import amount, duration, share, size
 from assay.benchmark.table import printable
 from assay.planning.counting import START
 from assay.planning.plan import JobPlan, Plan
@@ -66,7 +67,9 @@ def _job_as_json(job: JobPlan) -> dict[str, Any]:
     if job.memory is not None:
         found["memory"] = asdict(job.memory)
     if estimate is not None:
-        found |= {"rows_error": estimate.rows_error, "seconds_error": estimate.seconds_error}
+        errors = {"rows_error": estimate.rows_error, "seconds_error": estimate.seconds_error}
+        # One example does not say how far others lie from it, and JSON knows no infinity.
+        found |= {name: None if math.isinf(error) else error for name, error in errors.items()}
     return found
 
 
@@ -172,7 +175,8 @@ def _notes(plan: Plan) -> list[str]:
     worst = max((job.estimate.rows_error for job in tried if job.estimate is not None), default=0.0)
     of_time = max((job.estimate.seconds_error for job in tried if job.estimate is not None), default=0.0)
     lines.append(
-        f"From {many} examples of each job, short to long{short}: rows and tokens ± {worst:.0%}, time ± {of_time:.0%} "
+        f"From {many} examples of each job, short to long{short}: "
+        f"rows and tokens ± {share(worst)}, time ± {share(of_time)} "
         "(how far single examples lie from what the others say, and how much equal batches differed in time). "
         "A machine that gets busier takes longer than this."
     )

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from assay.benchmark import planned
 from assay.benchmark.cell import Cell
+from assay.benchmark.memory import MemoryAccount
 from assay.benchmark.planned import Planned
 from assay.benchmark.store import Store
 from assay.errors import AssayError
 from assay.example import Example
 from assay.planning.curve import foretell
-from assay.planning.estimate import Estimate
-from assay.planning.plan import JobPlan
+from assay.planning.estimate import COUNTS, Estimate
+from assay.planning.plan import JobPlan, Plan
 from assay.planning.sampling import spread
+from assay.planning.terminal import as_json, terminal_plan
 from assay.planning.throughput import Throughput
 from tests.benchmark.cli import Ended, assay, save_model, save_task
 from tests.tiny_models import CORPUS, tiny_classifier
@@ -272,3 +277,18 @@ def test_a_plan_of_other_cells_is_not_compared(tmp_path: Path) -> None:
     assert planned.compare(store, metas, [unknown]) is None
     assert planned.compare(store, metas, [known, Cell(folder, {"key": "other", "work": work})]) is None
     assert planned.compare(store, {"lime": {"key": "k"}}, [known]) is None
+
+
+MEMORY = MemoryAccount(1e6, 1e6, 0.0, 1e6, False, 4096, 3, 1e9, "cpu")
+
+
+def test_an_error_that_one_example_cannot_tell_is_unknown() -> None:
+    estimate = Estimate(dict.fromkeys(COUNTS, 5.0), {}, np.array([2.0]), 10.0, math.inf, math.inf)
+    job = JobPlan("t", "m", "cpu", 3, (), (), ("e",), (1, 0), tried=1, estimate=estimate, memory=MEMORY)
+    plan = Plan([job], 1, 0.5)
+    assert json.loads(json.dumps(as_json(plan), allow_nan=False))["jobs"][0]["rows_error"] is None
+    console = Console(file=io.StringIO(), width=200)
+    console.print(terminal_plan(plan))
+    said = console.file.getvalue()
+    assert "0.0 s to unknown" in said
+    assert "rows and tokens ± unknown, time ± unknown" in said
