@@ -331,7 +331,9 @@ class Classifier:
 
         It is computed once for a batch, whoever asks; everyone who asks is charged for it (`borrowed`).
         """
-        if "input_gradient" not in batch.memo:
+        # What a method does in train mode, with dropout, is no one else's.
+        memo = {} if any(module.training for module in self.model.modules()) else batch.memo
+        if "input_gradient" not in memo:
             before, started = self.cost.copy(), time.perf_counter()
             with torch.enable_grad():
                 leaf = self.embeddings(batch).requires_grad_()
@@ -339,10 +341,10 @@ class Classifier:
                 (gradient,) = torch.autograd.grad(self.output(batch, target, leaf).sum(), leaf)
             spent = self.cost.since(before)
             spent.seconds = time.perf_counter() - started
-            batch.memo["input_gradient"] = gradient, spent
+            memo["input_gradient"] = gradient, spent
         else:
-            self.borrowed.add(batch.memo["input_gradient"][1])
-        found: Tensor = batch.memo["input_gradient"][0]
+            self.borrowed.add(memo["input_gradient"][1])
+        found: Tensor = memo["input_gradient"][0]
         return found
 
     def read_token(self, batch: Batch) -> Tensor:

@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,14 @@ _REFERENCE = re.compile(r"\$\{\.(\w+)\}")
 
 def names(group: str) -> list[str]:
     """The names in a group, such as `explainer`; suites, which only list other names, are left out."""
-    files = {path.stem: path.read_text("utf-8") for path in (CONF / group).glob("*.yaml")}
-    return sorted(name for name, text in files.items() if not ("@package _global_" in text and "defaults:" in text))
+    return list(_names(CONF / group))
+
+
+@cache
+def _names(folder: Path) -> tuple[str, ...]:
+    files = {path.stem: path.read_text("utf-8") for path in folder.glob("*.yaml")}
+    found = [name for name, text in files.items() if not ("@package _global_" in text and "defaults:" in text)]
+    return tuple(sorted(found))
 
 
 def names_with_defaults(group: str) -> list[str]:

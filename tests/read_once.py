@@ -10,12 +10,10 @@ from typing import Any
 import hydra.version
 import yaml
 
-from assay import registry
-
 
 def read_once() -> None:
-    """Keep the names of Assay's groups, what a text of YAML says, and how Hydra reads its own version."""
-    names, load = cache(registry.names), yaml.load
+    """Keep what a text of YAML says, and how Hydra reads its own version."""
+    load = yaml.load
     kept: dict[tuple[str, str | bytes], bytes] = {}
 
     def loaded(stream: Any, Loader: Any) -> Any:  # noqa: N803
@@ -25,7 +23,6 @@ def read_once() -> None:
             kept[key] = pickle.dumps(load(text, Loader))
         return pickle.loads(kept[key])
 
-    registry.names = lambda group: list(names(group))
     yaml.load = loaded
     hydra.version._get_version = cache(hydra.version._get_version)
 

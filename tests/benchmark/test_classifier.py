@@ -197,3 +197,19 @@ def test_a_switch_to_eager_attention_is_told_once(caplog: pytest.LogCaptureFixtu
         "computed eagerly."
     ]
     assert model.model.config._attn_implementation == "sdpa"
+
+
+def test_a_gradient_under_dropout_is_not_shared() -> None:
+    model = tiny_classifier()
+    batch = make_batch([model.encode(Example("a", (CORPUS[0],)))])
+    target = torch.tensor([0])
+    with model.at_work():
+        model.model.train()
+        model.input_gradient(batch, target)
+        assert "input_gradient" not in batch.memo
+        model.model.eval()
+        plain = model.input_gradient(batch, target)
+        model.model.train()
+        model.input_gradient(batch, target)
+        model.model.eval()
+        assert model.input_gradient(batch, target) is plain
