@@ -4,7 +4,8 @@ The blocks that Python holds after each shard are counted too: they must stay th
 compiled kernel for each shape of a batch (1,024 of them by default); `--kernels` says how many it may keep here, so
 that this does not hide what Assay itself holds.
 
-Run it with: python benchmarks/memory.py [--rounds N]
+    python benchmarks/memory.py [--rounds N]            # the evaluation of shards
+    python benchmarks/memory.py --whole 500 10000       # the whole command, over so many examples
 """
 
 from __future__ import annotations
@@ -35,9 +36,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--kernels", type=int, default=0)
     parser.add_argument("--one", nargs=2, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--whole", nargs="+", type=int, metavar="EXAMPLES", help="peaks of `assay run` as a whole")
     arguments = parser.parse_args()
     if arguments.one:
         measure(*arguments.one)
+        return
+    if arguments.whole:
+        whole(arguments.whole)
         return
     environment = {**os.environ, "ONEDNN_PRIMITIVE_CACHE_CAPACITY": str(arguments.kernels)}
     found: dict[tuple[int, int], list[float]] = {case: [] for case in CASES}
@@ -58,6 +63,34 @@ def main() -> None:
         middle = statistics.median(values)
         spread = f"{middle:.0f} ({min(values):.0f} to {max(values):.0f})"
         print(f"{examples:>8}  {shard:>8}  {spread:>27}  {middle / unit:8.2f}  {max(growth[examples, shard]):>22,}")
+
+
+def whole(sizes: list[int]) -> None:
+    """The peak of a command from its start to the finished cells, over so many examples, for each of some sizes."""
+    import torch
+
+    import assay
+    from assay.base_models import TinyBert
+
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        task = assay.load_task("planted_word", size=512)
+        model, tokenizer = TinyBert(layers=1, width=32, intermediate=64).create(task)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        first = None
+        for size in sizes:
+            command = [Path(sys.executable).with_name("assay"), "run", f"model.path={folder}", "tracker=none"]
+            command += ["task=planted_word", f"task.examples.validation={size}", f"results={folder}/{size}"]
+            command += ["explainer=[leave_one_out,gradient,oracle]", "explainers.oracle.exact_up_to=2"]
+            command += ["explainers.oracle.width=1", "explainers.oracle.candidates=2", "allow_low_accuracy=true"]
+            command += ["metric=[comprehensiveness,sufficiency,deletion]"]
+            child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            _, code, used = os.wait4(child.pid, 0)
+            assert code == 0, command
+            mebibytes = used.ru_maxrss * (1 if sys.platform == "darwin" else 2**10) / 2**20
+            first = first or mebibytes
+            print(f"{size:>8} examples: {mebibytes:.0f} MiB at most, {mebibytes / first:.2f} × first", flush=True)
 
 
 def measure(size: int, shard: int) -> None:
