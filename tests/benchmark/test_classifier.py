@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from assay.classifier import Classifier
 from assay.encoding import make_batch
 from assay.errors import AssayError
 from assay.example import Example
+from assay.model_loading import quiet
 from tests.benchmark.watching import changed, state
 from tests.tiny_models import ARCHITECTURES, CORPUS, tiny_classifier, tiny_model
 
@@ -213,3 +215,19 @@ def test_a_gradient_under_dropout_is_not_shared() -> None:
         model.input_gradient(batch, target)
         model.model.eval()
         assert model.input_gradient(batch, target) is plain
+
+
+def test_only_warnings_of_transformers_are_held_back_and_only_meanwhile(caplog: pytest.LogCaptureFixture) -> None:
+    theirs, own = logging.getLogger("transformers.models.bert"), logging.getLogger("my_module")
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    try:
+        for place in range(2):
+            with quiet():
+                theirs.warning("held back")
+                theirs.error("an error %d", place)
+                own.warning("another's")
+            theirs.warning("after")
+    finally:
+        logging.getLogger("transformers").removeHandler(caplog.handler)
+    said = list(dict.fromkeys(caplog.messages))
+    assert said == ["an error 0", "another's", "after", "an error 1"]
