@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FLIPS = 4999
 # The chance that anything at all is told apart in a column where all methods are equally good.
 LEVEL = 0.05
-# Blocks of flips hold at most so many numbers (32 MB), however many pairs there are.
-_BLOCK = 4_000_000
+# Blocks of flips hold at most so many numbers (8 MB), however many pairs or examples there are.
+_BLOCK = 1_000_000
 
 
 def fewest_examples(level: float = LEVEL) -> int:
@@ -49,10 +49,12 @@ def all_flips(count: int) -> int:
 def sign_flips(count: int, most: int = FLIPS) -> NDArray[np.int8]:
     """Signs of each example, [flips, count]: all ways there are if they are few, else `most` by chance."""
     if all_flips(count) <= most:
-        bits = (np.arange(all_flips(count))[:, None] >> np.arange(count)) & 1
+        signs = ((np.arange(all_flips(count))[:, None] >> np.arange(count)) & 1).astype(np.int8)
     else:
-        bits = np.random.default_rng(2).integers(0, 2, (most, count), dtype=np.int8)
-    return (1 - 2 * bits).astype(np.int8)
+        signs = np.random.default_rng(2).integers(0, 2, (most, count), dtype=np.int8)
+    signs *= -2
+    signs += 1
+    return signs
 
 
 def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
@@ -83,7 +85,7 @@ def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
     unshared = np.ascontiguousarray(differences[~whole][:, order].T)
     signs = sign_flips(len(values), flips)
     alone, together = np.zeros(len(first)), np.zeros(len(first))
-    size = max(1, _BLOCK // len(first))
+    size = max(1, _BLOCK // max(len(first), len(values)))
     for start in range(0, len(signs), size):
         block = signs[start : start + size].T.astype(np.float64)
         sums = values[whole].T @ block[whole]

@@ -112,7 +112,7 @@ def told_apart(values: Floats, level: float = LEVEL) -> tuple[Bools, Floats]:
     while left.any():
         again = np.flatnonzero(highest >= bound)
         if len(again):
-            highest[again] = np.concatenate(list(_highest(filled, defined, norms, signs[again], left, dtype)))
+            highest[again] = np.concatenate(list(_highest(filled, defined, norms, signs, again, left, dtype)))
         ordered = np.sort(highest)
         p_values = (_reaching(ordered, observed * (1 - rounding)) + extra) / (len(signs) + extra)
         certain = left & (observed >= bound) & (p_values <= level)
@@ -148,15 +148,21 @@ def _norms(filled: Floats, defined: Bools) -> Floats:
 
 
 def _highest(
-    filled: Floats, defined: Bools, norms: Floats, signs: NDArray[np.int8], left: Bools, dtype: type[np.floating[Any]]
+    filled: Floats,
+    defined: Bools,
+    norms: Floats,
+    signs: NDArray[np.int8],
+    flips: NDArray[np.intp],
+    left: Bools,
+    dtype: type[np.floating[Any]],
 ) -> Iterator[Floats]:
-    """In each flip the largest statistic of the pairs that are left, in blocks."""
+    """In each of some flips the largest statistic of the pairs that are left, in blocks."""
     whole = defined.all(axis=1)
     scale = (1 / norms).astype(dtype)
     shared, some, has = filled[whole].T.astype(dtype), filled[~whole].astype(dtype), defined[~whole]
     pairs = [np.flatnonzero(others) for others in left]
-    for start in range(0, len(signs), _BLOCK):
-        block = signs[start : start + _BLOCK].T.astype(dtype)
+    for start in range(0, len(flips), _BLOCK):
+        block = signs[flips[start : start + _BLOCK]].T.astype(dtype)
         sums, rest = shared @ block[whole], block[~whole]
         found = np.zeros(block.shape[1], dtype)
         for one, others in enumerate(pairs):

@@ -22,8 +22,10 @@ IntervalMethod = Literal["bca", "percentile"]
 
 RESAMPLES = 2000
 
-# Blocks of resamples hold at most so many numbers (32 MB), however many examples there are.
-_BLOCK = 4_000_000
+# Blocks of resamples hold at most so many numbers (8 MB), however many examples there are.
+_BLOCK = 1_000_000
+# Draws of so many numbers at most are kept for the next cell.
+_KEPT = 4_000_000
 # A skill needs an oracle that beats chance in all but so small a share of the resamples.
 _UNRELIABLE = 0.025
 # Sums of the same numbers in another order differ by about so much, relatively; scipy's tests allow as much.
@@ -63,7 +65,7 @@ def _kept(count: int) -> tuple[Floats, ...]:
 
 def _weights(count: int) -> Iterator[Floats]:
     """As `_draw`; what is small is drawn once and kept, because many cells have the same number of examples."""
-    yield from _kept(count) if count * RESAMPLES <= _BLOCK else _draw(count)
+    yield from _kept(count) if count * RESAMPLES <= _KEPT else _draw(count)
 
 
 def _draw_within(count: int, draws: int) -> Iterator[tuple[Floats, NDArray[np.int16]]]:
@@ -83,7 +85,7 @@ def _kept_within(count: int, draws: int) -> tuple[tuple[Floats, NDArray[np.int16
 
 def _weights_within(count: int, draws: int) -> Iterator[tuple[Floats, NDArray[np.int16]]]:
     """As `_draw_within`; what is small is drawn once and kept."""
-    small = count * draws * RESAMPLES <= 4 * _BLOCK
+    small = count * draws * RESAMPLES <= 4 * _KEPT
     yield from _kept_within(count, draws) if small else _draw_within(count, draws)
 
 
