@@ -1,8 +1,9 @@
 """SIGKILL at 50 moments: whatever a run was doing, it goes on where it stopped and ends with the same numbers.
 
-Moments are numbers of touches of the results folder, drawn evenly over all of an undisturbed run's from a fixed seed.
-At every other one the run dies just before that touch is done; at the rest it dies up to a quarter of a second later,
-wherever it is then. A run that was killed is started again and may be killed again, until it comes to its end.
+Half of the moments are numbers of touches of the results folder, drawn evenly over all of an undisturbed run's from a
+fixed seed; the run dies just before that touch is done. At the others it dies up to a hundredth of a second after it
+has begun to load, to compute, and so on. A run that was killed is started again and may be killed again, until it comes
+to its end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ TEXTS = ("a dull film .", "good", "unforgettable and touching", "two men", "how 
 BOUNDS = ("000000-000002", "000002-000004", "000004-000005")
 JUDGED = ("leave_one_out", "gradient", "random")
 KILLS = 50
+PHASES = ("loading", "computing", "writing a shard", "judging", "finishing")
 
 
 @pytest.fixture(scope="module")
@@ -65,19 +67,20 @@ def test_killed_at_50_moments_nothing_is_lost_and_nothing_finished_is_computed_a
     assert undisturbed.wait() == 0, undisturbed.said
     expected, keys = content(whole), {name: cell.key for name, cell in cells(whole).items()}
     dice = random.Random(0)
-    moments = [1 + int((kill + dice.random()) / KILLS * undisturbed.touches) for kill in range(KILLS)]
+    at_once = KILLS // 2
+    touches = [1 + int((kill + dice.random()) / at_once * undisturbed.touches) for kill in range(at_once)]
+    moments: list[int | str] = [*touches, *PHASES * (at_once // len(PHASES))]
     dice.shuffle(moments)
     phases: Counter[str] = Counter()
     number, results, left = 0, place / "results-0", unfinished(place / "results-0", keys)
-    while phases.total() < KILLS or number == 0:
+    while phases.total() < KILLS:
         number += 1
-        kill = phases.total()
-        at_once = kill % 2 == 0
-        run = start(place, results, number, moments[kill] if at_once else None)
-        if not at_once:
-            while run.process.is_alive() and run.touches < moments[kill]:
-                time.sleep(0.01)
-            time.sleep(dice.random() / 4)
+        moment = moments[phases.total()]
+        run = start(place, results, number, moment if isinstance(moment, int) else None)
+        if isinstance(moment, str):
+            while run.process.is_alive() and run.phase != moment:
+                time.sleep(0.001)
+            time.sleep(dice.random() / 100)
             run.signal(signal.SIGKILL)
         code = run.wait()
         assert run.log() == left[: len(run.log())], "something was computed again that was finished"
@@ -95,7 +98,7 @@ def test_killed_at_50_moments_nothing_is_lost_and_nothing_finished_is_computed_a
     check(results, expected)
     print(f"{KILLS} kills in {number} runs: {dict(phases)}")
     assert phases.total() == KILLS
-    assert {"loading", "computing", "writing a shard", "judging", "finishing"} <= set(phases), phases
+    assert set(PHASES) <= set(phases), phases
 
 
 def check(results: Path, expected: dict[tuple[str, str], str]) -> None:
