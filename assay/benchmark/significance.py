@@ -5,10 +5,10 @@ What is used where, and why, stands in docs/statistics.md. Who is told apart fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from assay.benchmark.statistics import ROUNDING, UNDEFINED, Floats, mean_interva
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Number = TypeVar("Number", np.int8, np.float32, np.float64)
 
 FLIPS = 4999
 # The chance that anything at all is told apart in a column where all methods are equally good.
@@ -45,16 +47,36 @@ def all_flips(count: int) -> int:
     return int(2 ** (count - 1))
 
 
-@lru_cache(maxsize=2)
 def sign_flips(count: int, most: int = FLIPS) -> NDArray[np.int8]:
     """Signs of each example, [flips, count]: all ways there are if they are few, else `most` by chance."""
-    if all_flips(count) <= most:
-        signs = ((np.arange(all_flips(count))[:, None] >> np.arange(count)) & 1).astype(np.int8)
-    else:
-        signs = np.random.default_rng(2).integers(0, 2, (most, count), dtype=np.int8)
+    return signs_of(packed_sign_flips(count, most), count, np.int8)
+
+
+@lru_cache(maxsize=2)
+def packed_sign_flips(count: int, most: int = FLIPS) -> NDArray[np.uint8]:
+    """As `sign_flips`, eight signs a byte; `signs_of` unpacks some of its rows."""
+    return np.concatenate(list(_packed_flips(count, most)))
+
+
+def signs_of(packed: NDArray[np.uint8], count: int, dtype: type[Number]) -> NDArray[Number]:
+    """Signs of each example, [flips, count], in the type asked for."""
+    signs = np.unpackbits(packed, axis=1, count=count).astype(dtype)
     signs *= -2
     signs += 1
     return signs
+
+
+def _packed_flips(count: int, most: int) -> Iterator[NDArray[np.uint8]]:
+    """Bits that are set for a negative sign, eight examples a byte, in blocks."""
+    every = all_flips(count)
+    if every <= most:
+        yield np.packbits((np.arange(every)[:, None] >> np.arange(count)) & 1, axis=1)
+        return
+    rng = np.random.default_rng(2)
+    # Numbers are drawn four at a time, so that blocks of a multiple of four are what one block would be.
+    size = 4 * max(1, _BLOCK // (4 * count))
+    for first in range(0, most, size):
+        yield np.packbits(rng.integers(0, 2, (min(size, most - first), count), dtype=np.int8), axis=1)
 
 
 def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
@@ -83,11 +105,11 @@ def sign_flip_test(values: Floats, flips: int = FLIPS) -> tuple[Floats, Floats]:
     observed = np.abs(differences.sum(axis=0)) / norm * (1 - ROUNDING)
     order = np.argsort(-observed, kind="stable")
     unshared = np.ascontiguousarray(differences[~whole][:, order].T)
-    signs = sign_flips(len(values), flips)
+    signs = packed_sign_flips(len(values), flips)
     alone, together = np.zeros(len(first)), np.zeros(len(first))
     size = max(1, _BLOCK // max(len(first), len(values)))
     for start in range(0, len(signs), size):
-        block = signs[start : start + size].T.astype(np.float64)
+        block = signs_of(signs[start : start + size], len(values), np.float64).T
         sums = values[whole].T @ block[whole]
         flipped = sums[first[order]] - sums[second[order]]
         if not whole.all():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.significance import FLIPS, LEVEL, all_flips, sign_flips
+from assay.benchmark.significance import FLIPS, LEVEL, all_flips, packed_sign_flips, signs_of
 from assay.benchmark.statistics import ROUNDING, Bools, Floats
 
 # Beyond so many methods, some 5,000 pairs, fewer flips are drawn, in single precision, and no letters are given: 20,000
@@ -18,8 +18,9 @@ MANY = 100
 FEWER_FLIPS = 999
 # More groups than there are letters nobody can read; the rank intervals say the same.
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# Flips are tried in blocks that stay in a processor's cache.
+# Flips are tried in blocks that stay in a processor's cache, of at most so many signs (8 MB).
 _BLOCK = 512
+_SIGNS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def told_apart(values: Floats, level: float = LEVEL) -> tuple[Bools, Floats]:
     exact = all_flips(examples) <= most
     dtype = np.float64 if exact or count <= MANY else np.float32
     rounding = ROUNDING if dtype == np.float64 else 1e-5
-    signs = sign_flips(examples, most)
+    signs = packed_sign_flips(examples, most)
     extra = 0 if exact else 1
     left = np.triu(np.ones((count, count), bool), 1)
     # In each flip the largest statistic of the pairs that are left. It only falls, so that a flip in which it was below
@@ -151,7 +152,7 @@ def _highest(
     filled: Floats,
     defined: Bools,
     norms: Floats,
-    signs: NDArray[np.int8],
+    signs: NDArray[np.uint8],
     flips: NDArray[np.intp],
     left: Bools,
     dtype: type[np.floating[Any]],
@@ -161,8 +162,9 @@ def _highest(
     scale = (1 / norms).astype(dtype)
     shared, some, has = filled[whole].T.astype(dtype), filled[~whole].astype(dtype), defined[~whole]
     pairs = [np.flatnonzero(others) for others in left]
-    for start in range(0, len(flips), _BLOCK):
-        block = signs[flips[start : start + _BLOCK]].T.astype(dtype)
+    size = max(1, min(_BLOCK, _SIGNS // len(filled)))
+    for start in range(0, len(flips), size):
+        block = signs_of(signs[flips[start : start + size]], len(filled), dtype).T
         sums, rest = shared @ block[whole], block[~whole]
         found = np.zeros(block.shape[1], dtype)
         for one, others in enumerate(pairs):

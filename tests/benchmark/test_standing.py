@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from assay.benchmark import standing
-from assay.benchmark.significance import sign_flip_test
+from assay.benchmark import significance, standing
+from assay.benchmark.significance import all_flips, packed_sign_flips, sign_flip_test, sign_flips, signs_of
 from assay.benchmark.standing import ALPHABET, letters, stand, told_apart
 
 
@@ -71,8 +71,21 @@ def test_the_level_is_held_beyond_a_hundred_methods() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     values = drawn(6, 30, 8, holes=0.1)
     apart, _ = told_apart(values)
-    monkeypatch.setattr(standing, "_BLOCK", 37)
-    np.testing.assert_array_equal(told_apart(values)[0], apart)
+    for name, value in (("_BLOCK", 37), ("_SIGNS", 5 * len(values))):
+        monkeypatch.setattr(standing, name, value)
+        np.testing.assert_array_equal(told_apart(values)[0], apart)
+
+
+@pytest.mark.parametrize("count", [3, 13, 14, 37, 1001])
+def test_flips_are_the_same_whatever_their_blocks(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    signs = sign_flips(count)
+    if count > 13:
+        np.testing.assert_array_equal(signs, 1 - 2 * np.random.default_rng(2).integers(0, 2, signs.shape, np.int8))
+    else:
+        assert len(np.unique(signs, axis=0)) == len(signs) == all_flips(count)
+    monkeypatch.setattr(significance, "_BLOCK", 8 * count)
+    packed_sign_flips.cache_clear()
+    np.testing.assert_array_equal(signs_of(packed_sign_flips(count), count, np.float32), signs)
 
 
 def test_more_groups_than_letters_are_not_lettered_and_all_else_stands(monkeypatch: pytest.MonkeyPatch) -> None:
