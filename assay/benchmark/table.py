@@ -144,11 +144,11 @@ def _reasons(cells: Sequence[Cell], perturbation: str, measures: Sequence[str]) 
     found: dict[str, dict[str, None]] = {}
     count: Counter[str] = Counter()
     for cell in cells:
-        told = cell.scores.dropna(subset=["reason"])
-        told = told[(told["perturbation"] == perturbation) & told["metric"].isin(measures)]
-        for (measure, reason), group in told.groupby(["metric", "reason"], sort=False):
-            found.setdefault(str(reason), {})[_heading(str(measure))] = None
-            count[str(reason)] += len(group)
+        rows = cell.score_rows.select(["perturbation", "metric", "reason"])
+        for row in rows.filter(rows["reason"].is_valid()).to_pylist():
+            if row["perturbation"] == perturbation and row["metric"] in measures:
+                found.setdefault(row["reason"], {})[_heading(row["metric"])] = None
+                count[row["reason"]] += 1
     lines = [printable(f"{', '.join(found[reason])}: {reason}") for reason, _ in count.most_common(_REASONS)]
     if len(count) > _REASONS:
         lines.append(f"and {len(count) - _REASONS} further reasons")
