@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import sys
@@ -114,10 +115,15 @@ def _quoted(text: str) -> str:
 def _launched(
     hydra: Hydra, config_name: str, job: Callable[[DictConfig], Report], overrides: list[str], several: bool
 ) -> list[Report]:
-    if several:
-        return launchers.multirun(hydra, config_name, job, overrides)
-    report: Report = hydra.run(config_name, job, overrides, with_log_configuration=False).return_value
-    return [report]
+    # What has been imported stays, and is most of what the garbage collector would look at again and again.
+    gc.freeze()
+    try:
+        if several:
+            return launchers.multirun(hydra, config_name, job, overrides)
+        report: Report = hydra.run(config_name, job, overrides, with_log_configuration=False).return_value
+        return [report]
+    finally:
+        gc.unfreeze()
 
 
 def _says_who_computes(override: str) -> bool:
