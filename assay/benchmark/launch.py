@@ -115,15 +115,24 @@ def _quoted(text: str) -> str:
 def _launched(
     hydra: Hydra, config_name: str, job: Callable[[DictConfig], Report], overrides: list[str], several: bool
 ) -> list[Report]:
-    # What has been imported stays, and is most of what the garbage collector would look at again and again.
-    gc.freeze()
-    try:
+    with _spared_collector():
         if several:
             return launchers.multirun(hydra, config_name, job, overrides)
         report: Report = hydra.run(config_name, job, overrides, with_log_configuration=False).return_value
         return [report]
+
+
+@contextmanager
+def _spared_collector() -> Iterator[None]:
+    """Keep the garbage collector from looking again and again at what was imported, which is most of what there is."""
+    own = gc.get_freeze_count() == 0
+    if own:
+        gc.freeze()
+    try:
+        yield
     finally:
-        gc.unfreeze()
+        if own:
+            gc.unfreeze()
 
 
 def _says_who_computes(override: str) -> bool:
