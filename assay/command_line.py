@@ -74,14 +74,15 @@ def run(
         reports = launch.launch(
             "run", lambda config: [str(cell.path) for cell in run_job(config)], overrides or [], sweep, spread=True
         )
-    cells = [Cell.read(Path(path)) for report in reports for path in report.cells]
-    if len(cells) > MOST_IN_TABLES:
+    paths = [Path(path) for report in reports for path in report.cells]
+    if len(paths) > MOST_IN_TABLES:
         # Intervals and tests of thousands of cells take minutes, and nobody reads them in a terminal.
-        where = str(cells[0].path.parents[2]) if len({cell.path.parents[2] for cell in cells}) == 1 else "RESULTS"
-        typer.echo(f"{len(cells):,} cells. Their tables: assay leaderboard show {where} --task TASK --model MODEL,")
+        roots = {path.parents[2] for path in paths}
+        where = str(roots.pop()) if len(roots) == 1 else "RESULTS"
+        typer.echo(f"{len(paths):,} cells. Their tables: assay leaderboard show {where} --task TASK --model MODEL,")
         typer.echo(f"or all of them as a site: assay leaderboard build {where} --out FOLDER")
-    elif cells:
-        console.print(terminal_table(cells))
+    elif paths:
+        console.print(terminal_table([Cell.read(path) for path in paths]))
     if seen is not None:
         for line in seen.lines():
             console.print(line, markup=False)

@@ -91,6 +91,8 @@ class Example:
         Args:
             class_of_label: [labels]; the new number of each class.
         """
+        if list(class_of_label) == list(range(len(class_of_label))):
+            return self
         label = None if self.label is None else class_of_label[self.label]
         classes = self.word_classes
         if classes is not None:

@@ -18,6 +18,8 @@ import yaml
 from assay.errors import AssayError, near_matches, unknown_name
 
 CONF = Path(__file__).parent / "conf"
+# Of the classes that have been built: to look at one takes longer than to build it, and a job has fifty.
+_PARAMETERS: dict[type[Any], Mapping[str, inspect.Parameter]] = {}
 _REFERENCE = re.compile(r"\$\{\.(\w+)\}")
 
 
@@ -81,7 +83,7 @@ def instantiate(content: Mapping[str, Any]) -> Any:
     cls = locate(target)
     given = {key: value for key, value in content.items() if key != "_target_"}
     try:
-        accepted = inspect.signature(cls).parameters
+        accepted = _PARAMETERS.get(cls) or _PARAMETERS.setdefault(cls, inspect.signature(cls).parameters)
     except (TypeError, ValueError) as error:
         raise AssayError(f"{target} cannot be built from settings: {error}.") from error
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from assay import registry
 from assay.benchmark.environment import environment
-from assay.benchmark.protocol import make_meta
+from assay.benchmark.protocol import make_metas
 from assay.benchmark.store import Store
 from assay.benchmark.tables import TABLES, table_schema
 
@@ -125,7 +125,7 @@ def _make_cell(root: Path, about: Mapping[str, Any], texts: Texts, name: str, nu
     if control:
         settings = dict(registry.settings("explainer", name))
     metrics = {metric: registry.build("metric", metric) for metric in METRICS}
-    meta = make_meta(about, name, settings, explainer, metrics)
+    meta = make_metas(about, {name: settings}, {name: explainer}, metrics)[name]
     store = Store(root)
     path = store.cell_path(meta)
     rng = np.random.default_rng([number + 2, int(about["task"]["name"].removeprefix("task_"))])

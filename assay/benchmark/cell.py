@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,27 +20,42 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
 class Cell:
     """A finished cell: one explainer under one protocol.
 
     Attributes:
         path: its folder.
-        meta: the content of cell.json.
     """
 
-    path: Path
-    meta: Mapping[str, Any]
+    def __init__(self, path: Path, meta: Mapping[str, Any] | None = None) -> None:
+        """Name a cell.
+
+        Args:
+            path: its folder.
+            meta: the content of cell.json; None to have it read when it is asked for.
+        """
+        self.path = path
+        if meta is not None:
+            self.meta = meta
 
     @classmethod
     def read(cls, path: Path) -> Cell:
-        """The finished cell in a folder.
+        """The finished cell in a folder, its cell.json read at once.
 
         Raises:
             AssayError: it was written by a newer version of Assay.
         """
         place = path / "cell.json"
         return cls(path, migrated(json.loads(place.read_text("utf-8")), place))
+
+    @cached_property
+    def meta(self) -> Mapping[str, Any]:
+        """The content of cell.json.
+
+        Raises:
+            AssayError: it was written by a newer version of Assay.
+        """
+        return Cell.read(self.path).meta
 
     @property
     def key(self) -> str:

@@ -58,11 +58,14 @@ def _classifier(model: Mapping[str, Any]) -> Classifier:
 
 
 def class_names(model: Mapping[str, Any]) -> list[str]:
-    """The model's classes, found out without loading it.
+    """The model's classes, found out without loading it unless it is kept.
 
     Raises:
         AssayError: a model that is not there or of another kind, or a prompt that lacks something.
     """
+    kept = _kept.get(json.dumps(model))
+    if kept is not None:
+        return list(kept.labels)
     if model["kind"] == "prompted":
         load_causal_config(model["path"], model["revision"])
         parse_template(model["template"])

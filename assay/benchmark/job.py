@@ -24,7 +24,7 @@ from assay.benchmark.progress import say
 from assay.benchmark.shared_answers import SharedAnswers
 from assay.benchmark.store import Store
 from assay.benchmark.summary import CONTROLS
-from assay.benchmark.workers import OF_WORKERS
+from assay.benchmark.workers import ALONE, OF_WORKERS, Worker
 from assay.classifier import Classifier
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, unknown_name
@@ -114,8 +114,12 @@ class Job:
             del self.explainers[name], self.content["explainers"][name]
 
 
-def check(config: DictConfig) -> Job:
+def check(config: DictConfig, worker: Worker = ALONE) -> Job:
     """Build everything that is cheap to build, so that a mistake shows before any model is loaded.
+
+    Args:
+        config: composed from `assay/conf/run.yaml`.
+        worker: who is to do the job, which is the same for any number of workers but for the device that each takes.
 
     Raises:
         AssayError: a mistake, with what would be right.
@@ -130,7 +134,8 @@ def check(config: DictConfig) -> Job:
             raise AssayError(f"{key} must be given, as {key}=VALUE.") from error
         raise AssayError(f"The configuration is incomplete: {str(error).splitlines()[0]}") from error
     assert isinstance(container, dict)
-    content: dict[str, Any] = {str(key): value for key, value in container.items()}
+    content: dict[str, Any] = {str(key): value for key, value in container.items() if key not in OF_WORKERS}
+    content["model"]["device"] = worker.device(content["model"]["device"])
     content["command"] = _command()
     preset.apply(content, preset.chosen_groups({"metric": "default", "perturbation": "mask"}))
     for key, choices in CHOICES.items():

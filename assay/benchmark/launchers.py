@@ -10,14 +10,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from hydra._internal.core_plugins import basic_launcher
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, env_override, run_job
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from assay.benchmark.progress import say
 from assay.errors import AssayError
@@ -163,7 +168,8 @@ def multirun(hydra: Hydra, config_name: str, job: Any, overrides: Sequence[str])
     restarts = 0
     while True:
         try:
-            batches = hydra.multirun(config_name, job, list(overrides), with_log_configuration=False)
+            with patch.object(basic_launcher, "run_job", _run_here):
+                batches = hydra.multirun(config_name, job, list(overrides), with_log_configuration=False)
             return [returned.return_value for batch in batches for returned in batch]
         except ConnectionError as error:
             if "Ray" not in str(error):
@@ -184,6 +190,36 @@ def multirun(hydra: Hydra, config_name: str, job: Any, overrides: Sequence[str])
                 ) from error
             restarts += 1
             say(f"A worker died ({reason}). What was finished is kept; starting again ({restarts} of {RESTARTS}).")
+
+
+def _run_here(
+    task_function: Any, config: DictConfig, job_dir_key: str, job_subdir_key: str, hydra_context: HydraContext
+) -> JobReturn:
+    """Hydra's `run_job`, which copies a job's configuration four times: half of what it takes to skip a finished job.
+
+    Who wants more of Hydra than Assay asks of it (callbacks, a folder for each job) gets Hydra's own.
+    """
+    hydra = config.hydra
+    if hydra.output_subdir is not None or hydra.job.chdir or set(hydra.callbacks) != {"forgetting"}:
+        return run_job(task_function, config, job_dir_key, job_subdir_key, hydra_context)
+    # The job does not see Hydra's part, which refers to all that the job sees: they part without a copy.
+    whole = OmegaConf.create({})
+    vars(whole)["_content"] = {**vars(config)["_content"]}
+    hydra._set_parent(whole)
+    del vars(config)["_content"]["hydra"]
+    seen: Any = HydraConfig.instance()
+    before, seen.cfg = seen.cfg, whole
+    try:
+        folder = Path(str(OmegaConf.select(whole, job_dir_key)), str(OmegaConf.select(whole, job_subdir_key)))
+        folder.mkdir(parents=True, exist_ok=True)
+        with read_write(hydra.runtime):
+            hydra.runtime.output_dir = os.path.abspath(folder)
+        OmegaConf.set_readonly(hydra, True)
+        with env_override(hydra.job.env_set):
+            done = task_function(config)
+        return JobReturn(overrides=list(hydra.overrides.task), status=JobStatus.COMPLETED, _return_value=done)
+    finally:
+        seen.cfg = before
 
 
 def spelled(config_name: str, arguments: Sequence[str], sweep: bool) -> str:

@@ -17,8 +17,9 @@ from assay.benchmark.job import Job, check
 from assay.benchmark.labels import LabelMatch, match_labels
 from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.memory import MemoryAccount, account
-from assay.benchmark.protocol import make_meta, make_protocol
+from assay.benchmark.protocol import make_metas, make_protocol
 from assay.benchmark.tracker import Tracker
+from assay.benchmark.workers import ALONE, Worker
 from assay.classifier import Classifier
 from assay.errors import AssayError
 from assay.example import Example
@@ -74,16 +75,17 @@ class LoadedJob:
         return [(first, min(first + size, count)) for first in range(0, count, size)]
 
 
-def load_job(config: DictConfig) -> LoadedJob:
+def load_job(config: DictConfig, worker: Worker = ALONE) -> LoadedJob:
     """Check a job, load its task and its model, and leave out what a suite holds and cannot be done on them.
 
     Args:
         config: composed from `assay/conf/run.yaml`.
+        worker: who is to do the job.
 
     Raises:
         AssayError: something in the configuration cannot be done.
     """
-    job = check(config)
+    job = check(config, worker)
     tracker = registry.instantiate(job.content["tracker"])
     task = job.source.load()
     lacking = preparation.lacking(job.metrics, task)
@@ -117,9 +119,6 @@ def load_job(config: DictConfig) -> LoadedJob:
         job.perturbations,
         job.content["preset"],
     )
-    metas = {
-        name: make_meta(protocol, name, job.content["explainers"][name], explainer, job.metrics)
-        for name, explainer in job.explainers.items()
-    }
+    metas = make_metas(protocol, job.content["explainers"], job.explainers, job.metrics)
     examples = [example.relabelled(match.class_of_label) for example in task]
     return LoadedJob(job, task, model, match, examples, metas, tracker)

@@ -8,10 +8,10 @@ from typing import Any
 from assay.benchmark import own_perturbation
 from assay.benchmark.evaluation import Settings
 from assay.benchmark.migrations import SCHEMA_VERSION
-from assay.benchmark.store import digest
+from assay.benchmark.store import canonical, short_digest
 from assay.classifier import Classifier
 from assay.explainers.base import Explainer
-from assay.metrics.base import Metric
+from assay.metrics.base import MethodMetric, Metric
 from assay.perturbation import Perturbation
 from assay.tasks import Task
 
@@ -85,26 +85,29 @@ def make_protocol(
     }
 
 
-def make_meta(
+def make_metas(
     protocol: Mapping[str, Any],
-    name: str,
-    content: Mapping[str, Any],
-    explainer: Explainer,
-    metrics: Mapping[str, Metric],
-) -> dict[str, Any]:
-    """The part of cell.json that is known before the cell is computed; `key` names the cell."""
-    identity = {"name": name, "settings": as_ever(content)}
-    return {
+    contents: Contents,
+    explainers: Mapping[str, Explainer],
+    metrics: Mapping[str, Metric | MethodMetric],
+) -> dict[str, dict[str, Any]]:
+    """The part of each cell.json that is known before the cell is computed; `key` names the cell.
+
+    Args:
+        protocol: of all these cells.
+        contents: class and settings of each explainer, by name.
+        explainers: themselves.
+        metrics: by name.
+
+    Returns:
+        By the explainer's name.
+    """
+    # It is by far the longest part of what a key hangs on, and the same for all of them.
+    spelt = canonical(protocol)
+    common = {
         "schema": SCHEMA_VERSION,
-        "key": digest({"protocol": protocol, "explainer": identity}),
-        "protocol_key": digest(protocol),
+        "protocol_key": short_digest(spelt),
         "protocol": protocol,
-        "explainer": {
-            **identity,
-            "signed": explainer.signed,
-            "searches": explainer.searches,
-            "perturbation": own_perturbation.used_by(explainer, content, protocol["perturbations"]),
-        },
         "measures": {
             measure.name: {
                 "metric": metric,
@@ -117,6 +120,20 @@ def make_meta(
             for measure in judge.measures
         },
     }
+    metas = {}
+    for name, explainer in explainers.items():
+        identity = {"name": name, "settings": as_ever(contents[name])}
+        metas[name] = {
+            **common,
+            "key": short_digest(f'{{"explainer": {canonical(identity)}, "protocol": {spelt}}}'),
+            "explainer": {
+                **identity,
+                "signed": explainer.signed,
+                "searches": explainer.searches,
+                "perturbation": own_perturbation.used_by(explainer, contents[name], protocol["perturbations"]),
+            },
+        }
+    return metas
 
 
 def as_ever(content: Mapping[str, Any]) -> dict[str, Any]:

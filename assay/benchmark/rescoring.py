@@ -21,7 +21,7 @@ from assay.benchmark.evaluation import Evaluation, Settings
 from assay.benchmark.labels import match_labels
 from assay.benchmark.launch import suite_is_chosen
 from assay.benchmark.progress import say
-from assay.benchmark.protocol import PROTOCOL_VERSION, as_ever, make_meta
+from assay.benchmark.protocol import PROTOCOL_VERSION, as_ever, make_metas
 from assay.benchmark.records import Record, Records
 from assay.benchmark.store import Store
 from assay.benchmark.stored_answers import StoredAnswers, Unanswered, attribution_of, cost_of
@@ -189,7 +189,8 @@ class _Rescoring:
         about = cell.meta["explainer"]
         stand_in = Explainer()
         stand_in.signed = about["signed"]
-        meta = make_meta(self.wanted.protocol, about["name"], about["settings"], stand_in, self.wanted.metrics)
+        name = about["name"]
+        meta = make_metas(self.wanted.protocol, {name: about["settings"]}, {name: stand_in}, self.wanted.metrics)[name]
         known = {name: cell.meta[name] for name in ("accuracy", "majority", "command")}
         return {**meta, "explainer": dict(about), **known}
 

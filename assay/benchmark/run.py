@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from assay.benchmark import guarded, planned, preparation
 from assay.benchmark.cell import Cell
@@ -24,7 +24,7 @@ from assay.benchmark.shards import compute_shards
 from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged
 from assay.benchmark.whole_inputs import low_logits
-from assay.benchmark.workers import OF_WORKERS, Worker, work_through
+from assay.benchmark.workers import Worker, work_through
 from assay.errors import AssayError
 
 
@@ -43,7 +43,7 @@ def run(config: DictConfig) -> list[Cell]:
     """
     started = time.monotonic()
     worker = Worker.of(config)
-    loaded = load_job(_without_worker(config, worker))
+    loaded = load_job(config, worker)
     job, model, metas, tracker = loaded.job, loaded.model, loaded.metas, loaded.tracker
     examples, bounds, header = loaded.examples, loaded.bounds, loaded.header
     told = {**job.content, "worker": worker.number}
@@ -99,13 +99,6 @@ def run(config: DictConfig) -> list[Cell]:
     if beside is not None and worker.number == 0:
         say(beside)
     return finished
-
-
-def _without_worker(config: DictConfig, worker: Worker) -> DictConfig:
-    """A job's configuration as it is for any number of workers, but for the device that this one takes."""
-    common = OmegaConf.masked_copy(config, [str(key) for key in config if key not in OF_WORKERS])
-    common.model.device = worker.device(common.model.device)
-    return common
 
 
 def _finish(

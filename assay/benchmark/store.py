@@ -40,8 +40,18 @@ from assay.errors import AssayError
 
 
 def digest(content: Any) -> str:
-    """A name for JSON content, the same for equal content: the first 16 digits of its SHA-256."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=list).encode()).hexdigest()[:16]
+    """A name for JSON content, the same for equal content."""
+    return short_digest(canonical(content))
+
+
+def canonical(content: Any) -> str:
+    """JSON content as text, the same for equal content."""
+    return json.dumps(content, sort_keys=True, default=list)
+
+
+def short_digest(text: str) -> str:
+    """The first 16 digits of a text's SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Store:
@@ -155,7 +165,8 @@ class Store:
         if not self._intact(path):
             return None
         self._drop_stale(meta)
-        return Cell.read(path)
+        # Of ten thousand cells that are there, nobody may want to know more.
+        return Cell(path)
 
     def start_anew(self, meta: Mapping[str, Any]) -> None:
         """Have a cell computed from its beginning although it is there; it stays until the new one is whole."""

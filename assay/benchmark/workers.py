@@ -84,6 +84,10 @@ class Worker:
         return f"cuda:{self.number % seen}" if seen > 1 else device
 
 
+ALONE = Worker()
+"""The single worker of a job that nobody shares."""
+
+
 def work_through(
     worker: Worker, units: int, there: Callable[[int], bool], do: Callable[[int], None], patience: float = 0.0
 ) -> float:

@@ -6,7 +6,6 @@ from math import ceil, comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
 
 from assay.checks import whole_number
 from assay.conversation import Case, Conversation, Keep, Vector
@@ -89,6 +88,8 @@ class TauLeaveOneOut(Metric):
 
     def converse(self, case: Case) -> Conversation[Scores]:
         """Ask for the full input and for each feature left out."""
+        from scipy.stats import kendalltau
+
         scores = _judged(case)
         answers = yield _left_out(case.n)
         effects = _effects(answers[:, case.target], "leaving one feature out")
@@ -255,6 +256,8 @@ class MonotonicityCorrelation(Metric):
 
     def converse(self, case: Case) -> Conversation[Scores]:
         """Ask for the full input and for each feature left out."""
+        from scipy.stats import rankdata
+
         magnitudes = np.abs(_judged(case))
         if np.all(magnitudes == magnitudes[0]):
             raise Undefined("the magnitudes of all scores are equal")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from assay.conversation import Case, Conversation, Vector
 from assay.errors import Undefined
@@ -41,6 +40,8 @@ class GroundTruth(Metric):
 
     def converse(self, case: Case) -> Conversation[Scores]:
         """Ask nothing of the model."""
+        from sklearn.metrics import average_precision_score
+
         ranking, rationale, scores = _known(case)
         yield np.empty((0, case.n), dtype=np.bool_)
         k = int(rationale.sum())

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import auc, precision_recall_curve
 
 from assay.conversation import Case, Conversation, Feature, Vector
 from assay.errors import Undefined
@@ -94,6 +93,8 @@ class Plausibility(Metric):
         self, marks: Vector, usual: int, ranking: NDArray[np.intp], scores: Vector, features: tuple[Feature, ...]
     ) -> dict[str, float]:
         """The values against one annotator's marks, [n]."""
+        from sklearn.metrics import auc, precision_recall_curve
+
         seen, highlighted = ~np.isnan(marks), marks == 1
         # Rounding first keeps 0.07 · 100 = 7.000000000000001 from becoming 8.
         k = math.ceil(round(self.k * seen.sum(), 9)) if isinstance(self.k, float) else self.k or usual

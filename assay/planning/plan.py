@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from assay.benchmark import launch, planned, preparation
 from assay.benchmark.environment import environment
@@ -19,7 +19,6 @@ from assay.benchmark.memory import MemoryAccount
 from assay.benchmark.planned import Planned
 from assay.benchmark.store import Store
 from assay.benchmark.whole_folder import Damaged
-from assay.benchmark.workers import OF_WORKERS
 from assay.errors import AssayError
 from assay.planning.estimate import Estimate, Foresight
 from assay.planning.sample import FEWEST, take_sample
@@ -126,7 +125,7 @@ class _Planner:
         """Plan a job, and keep its plan; where that stands."""
         started = time.perf_counter()
         self.plan.workers = int(config.get("workers", 1))
-        loaded = load_job(OmegaConf.masked_copy(config, [str(key) for key in config if key not in OF_WORKERS]))
+        loaded = load_job(config)
         job, metas = loaded.job, loaded.metas
         anew = job.content["overwrite"] == "always"
         finished = [] if anew else [name for name, meta in metas.items() if _is_finished(job.store, meta)]

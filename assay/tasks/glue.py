@@ -24,6 +24,11 @@ LOCAL_FILES = (
 )
 
 
+# The splits that were read last, by what they were read from: the jobs of a sweep often share them.
+_kept: dict[tuple[Any, ...], list[Example]] = {}
+_MOST_KEPT = 2  # the split that is explained, and the train split
+
+
 class Glue(Source):
     """A task whose rows hold one text or two, a label and perhaps an index.
 
@@ -60,6 +65,25 @@ class Glue(Source):
 
     def read(self) -> list[Example]:
         """The rows as examples with ids such as `sst2/validation/17`, the number being `idx` or else the row."""
+        key = self._state()
+        if key not in _kept:
+            rows = self._rows()
+            for oldest in list(_kept)[: max(0, len(_kept) + 1 - _MOST_KEPT)]:
+                del _kept[oldest]
+            _kept[key] = rows
+        return list(_kept[key])
+
+    def _state(self) -> tuple[Any, ...]:
+        """What the examples hang on, the state of a local file included."""
+        written: tuple[Any, ...] = ()
+        if self.file is not None:
+            # Some tasks have several files in a folder, which a subclass reads.
+            files = sorted(file for file in self.file.parent.iterdir() if file.is_file())
+            written = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+        aliases = tuple(self.aliases.items())
+        return type(self), self.name, self.split, self.columns, self.labels, aliases, self.file, written
+
+    def _rows(self) -> list[Example]:
         data = self._hub() if self.file is None else self._local(self.file)
         origin = str(self.file or f"{HUB} on the hub, configuration {self.name!r}, split {self.split!r},")
         self._check_columns(data.column_names, origin)
@@ -125,7 +149,8 @@ class Glue(Source):
         import pyarrow.parquet as pq
         from datasets import Dataset
 
-        return Dataset(pq.read_table(file))
+        # Nothing is looked up by its fingerprint, which takes longer to find than the rows to read.
+        return Dataset(pq.read_table(file), fingerprint=file.stem)
 
     def _hub(self) -> Dataset:
         from datasets import load_dataset

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from assay.benchmark import launch
@@ -61,8 +65,7 @@ def test_a_sweep_keeps_nothing_of_the_jobs_that_have_ended(tmp_path: Path) -> No
 
     reports = launch.launch("run", job, ["model.path=x", f"results={tmp_path}", "seed=1,2,3"], sweep=True)
     assert [report.cells for report in reports] == [("1",), ("2",), ("3",)]
-    # That of the job itself.
-    assert alive == [1, 1, 1]
+    assert alive == [0, 0, 0]
 
 
 def test_a_mistake_is_one_each_time() -> None:
@@ -101,3 +104,78 @@ def test_a_combination_that_cannot_be_composed_is_refused_before_any_job_has_run
     assert done == []
     launch.launch("run", job, [overrides[0], overrides[1], "explainer=lime,gradient"], sweep=True)
     assert done == [0, 0, 1, 1]
+
+
+class Heard(Callback):
+    """A callback of the user's own, for which Hydra runs each job in its own way."""
+
+    jobs: ClassVar[list[int]] = []
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        self.jobs.append(config.hydra.job.num)
+
+
+def seen_by_jobs(overrides: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What each job of a sweep sees: its configuration, and what Hydra says of it."""
+    seen: list[tuple[Any, ...]] = []
+
+    def job(config: DictConfig) -> list[str]:
+        hydra = HydraConfig.get()
+        container: dict[str, Any] = OmegaConf.to_container(hydra)  # type: ignore[assignment]
+        del container["callbacks"]
+        container["overrides"]["hydra"] = [
+            one for one in container["overrides"]["hydra"] if not one.startswith("+hydra.callbacks")
+        ]
+        # They refer to settings of the job and of Hydra's own.
+        referred = (hydra.sweep.dir, hydra.runtime.output_dir, hydra.job.override_dirname)
+        flags = (OmegaConf.is_struct(config), OmegaConf.is_readonly(config), OmegaConf.is_readonly(hydra))
+        surroundings = (os.getcwd(), os.environ.get("ASSAY_SAID"))
+        seen.append((OmegaConf.to_container(config, resolve=True), container, referred, flags, surroundings))
+        config.seed = -1
+        return []
+
+    launch.launch("run", job, overrides, sweep=True)
+    return seen
+
+
+def test_a_job_of_a_sweep_sees_what_hydra_would_show_it(tmp_path: Path) -> None:
+    sweep = [
+        "model.path=x",
+        f"results={tmp_path}",
+        "sweep=named",
+        "task=sst2,mnli",
+        "seed=1,2",
+        "task.size=3,null",
+        "explainer=[lime]",
+        "explainers.lime.samples=7,8",
+        "+hydra.job.env_set.ASSAY_SAID=so",
+    ]
+    Heard.jobs = []
+    by_hydra = seen_by_jobs([*sweep, f"+hydra.callbacks.heard._target_={__name__}.Heard"])
+    assert Heard.jobs == list(range(16))
+    assert seen_by_jobs(sweep) == by_hydra
+    assert Heard.jobs == list(range(16))
+    assert len({repr(one) for one in by_hydra}) == 16
+
+
+def test_settings_that_have_to_do_with_each_other_keep_their_order() -> None:
+    jobs = [
+        ["task.size=3", "task={size: 4}", "seed=1"],
+        ["task.size=5", "task={size: 4}", "seed=2"],
+        ["seed=1", "seed=2"],
+        ["seed=3", "seed=2"],
+        ["explainer=lime", "explainers.lime={samples: 9}", "explainers.lime.samples=5"],
+        ["explainer=lime", "explainers.lime={samples: 9}", "explainers.lime.samples=6"],
+        ["explainer=lime", "explainers.lime.samples=6", "explainers.lime={samples: 9}"],
+        ["results=a", "sweep=b"],
+        ["results='${sweep}'", "sweep=c"],
+        ["results=null", "sweep=[1,2]"],
+        ["results=7", "sweep={a: 1}"],
+    ]
+    with launch._composer("run", []):
+        once = [composed(overrides) for overrides in jobs]
+    alone = []
+    for overrides in jobs:
+        with launch._composer("run", []):
+            alone.append(composed(overrides))
+    assert once == alone

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from assay import registry
 from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import SCHEMA_VERSION
+from assay.benchmark.protocol import make_metas
 from assay.benchmark.records import Records
 from assay.benchmark.store import Store, digest, slug
 from assay.benchmark.tables import TABLES
@@ -105,6 +107,21 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     assert found.meta["cost"]["forward_rows"] == 1.0
     assert [cell.path for cell in store.cells()] == [found.path]
     assert left_over(store) == []
+
+
+def test_a_key_is_the_digest_of_protocol_and_explainer() -> None:
+    about = protocol()
+    metrics = {"deletion": registry.build("metric", "deletion")}
+    contents = {name: registry.settings("explainer", name) for name in ("lime", "random")}
+    built = {name: registry.build("explainer", name) for name in contents}
+    metas = make_metas(about, contents, built, metrics)
+    assert list(metas) == ["lime", "random"]
+    for name, one in metas.items():
+        identity = {"name": name, "settings": {key: one for key, one in contents[name].items() if key != "tolerance"}}
+        assert one["key"] == digest({"protocol": about, "explainer": identity})
+        assert one["protocol_key"] == digest(about)
+        assert one["explainer"]["settings"] == identity["settings"]
+        assert set(one["measures"]) == {measure.name for measure in metrics["deletion"].measures}
 
 
 def test_a_cell_is_the_sum_of_its_shards_in_order(store: Store) -> None:

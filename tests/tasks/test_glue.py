@@ -59,6 +59,22 @@ def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(load_task("sst2")) == 4
 
 
+def test_a_split_is_read_once_until_its_file_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    original = pq.read_table
+    monkeypatch.setattr(pq, "read_table", lambda file: (read.append(file), original(file))[1])
+    path = write(tmp_path, "sst2", "validation", SST2)
+    first = load_task("sst2", path=path)
+    assert load_task("sst2", path=path, size=2, seed=1).examples[0] in first.examples
+    assert len(read) == 1
+    write(tmp_path, "sst2", "validation", {**SST2, "sentence": ["good", "sad ", "", "fine film"]})
+    assert load_task("sst2", path=path).examples[1].text == ("sad ",)
+    assert len(read) == 2
+    for split in ("train", "test", "validation"):
+        write(tmp_path, "sst2", split, SST2)
+        assert next(example.id for example in load_task("sst2", path=path, split=split)) == f"sst2/{split}/7"
+
+
 def test_reading_leaves_no_file_behind(tmp_path: Path) -> None:
     path = write(tmp_path / "data", "sst2", "validation", SST2)
     before = sorted(tmp_path.rglob("*"))
