@@ -23,9 +23,9 @@ from sklearn.metrics import roc_auc_score
 
 from assay import registry
 from assay.benchmark.evaluation import Evaluation, Settings
+from assay.benchmark.intervals import mean_interval
 from assay.benchmark.labels import match_labels
 from assay.benchmark.preparation import prepare
-from assay.benchmark.statistics import mean_interval
 from assay.classifier import Classifier
 from assay.conversation import Attribution, generator
 from assay.encoding import Encoding

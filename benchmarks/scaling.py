@@ -110,6 +110,9 @@ def run(launcher: str, workers: int, model: str, results: Path, arguments: argpa
     barrier, spans = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
 
     def job(config: DictConfig) -> list[str]:
+        # LIME imports it when it fits its first surrogate: a second of start-up for every worker.
+        import sklearn.linear_model  # noqa: F401
+
         from assay.benchmark import run as module
 
         original = module.compute_shards

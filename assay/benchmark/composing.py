@@ -22,6 +22,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+# Each has some 50 kB; a sweep goes over the values of one setting before it comes to the next.
+_MOST_TEMPLATES = 100
+
 
 @contextmanager
 def composing_once() -> Iterator[None]:
@@ -55,6 +58,8 @@ def composing_once() -> Iterator[None]:
         if key in templates:
             return templates[key].filled(given)
         config = load(self, config_name, overrides, run_mode, **how)
+        if len(templates) >= _MOST_TEMPLATES:
+            del templates[next(iter(templates))]
         templates[key] = _Template(given, free, pickle.dumps(config))
         return config
 

@@ -10,19 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.benchmark.cell import Cell
+from assay.benchmark.intervals import Estimate, intervals, two_level_intervals
+from assay.benchmark.resampling import Bools, Floats, bootstrap
 from assay.benchmark.score_table import Column, ScoreTable
-from assay.benchmark.statistics import (
-    Bools,
-    Estimate,
-    Floats,
-    Skills,
-    bootstrap,
-    intervals,
-    relative,
-    sign,
-    skills,
-    two_level_intervals,
-)
+from assay.benchmark.skill import Skills, relative, sign, skills
 
 CONTROLS = ("random", "oracle")
 # The resamples of so many cells are one matrix product, which takes half the time of one for each.

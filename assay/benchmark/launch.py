@@ -41,9 +41,13 @@ SUITES = {"explainer": "all", "metric": "full"}
 
 @dataclass(frozen=True)
 class Report:
-    """How one job ended: the paths of its cells, or what went wrong, and whether that was in another process."""
+    """How one job ended: the paths of its cells, or what went wrong, and whether that was in another process.
+
+    `results` is where its cells go, as its configuration has it; None where it has none.
+    """
 
     cells: tuple[str, ...] = ()
+    results: str | None = None
     error: str | None = None
     bad_input: bool = False
     elsewhere: bool = False
@@ -103,7 +107,7 @@ def launch(
             print(f"Error: {clean_lines(text)}", file=sys.stderr, flush=True)
             return [Report(error=text)]
         together = [_together(reports[first : first + workers]) for first in range(0, len(reports), workers)]
-        return [_here(report, config) if config_name == "run" else report for report in together]
+        return [_here(report) for report in together]
 
 
 def _quoted(text: str) -> str:
@@ -169,14 +173,17 @@ def _together(reports: Sequence[Report]) -> Report:
         return first
     for report in failed:
         print(f"A worker failed, and the others did its share: {clean_lines(str(report.error))}", file=sys.stderr)
-    return Report(cells=tuple(dict.fromkeys(cell for report in reports for cell in report.cells)))
+    return replace(
+        next(report for report in reports if not report.error),
+        cells=tuple(dict.fromkeys(cell for report in reports for cell in report.cells)),
+    )
 
 
-def _here(report: Report, config: DictConfig) -> Report:
+def _here(report: Report) -> Report:
     """A report whose cells this machine can read: those that another has put at a URL are brought."""
-    if all(Path(cell).exists() for cell in report.cells):
+    if report.results is None or all(Path(cell).exists() for cell in report.cells):
         return report
-    root = Store(config.results).fetch()
+    root = Store(report.results).fetch()
     return replace(report, cells=tuple(str(root.joinpath(*Path(cell).parts[-3:])) for cell in report.cells))
 
 
@@ -203,7 +210,8 @@ class _Guarded:
             if elsewhere:
                 self.home.enter()
             with at_work(Worker.of(config), self.home.threads):
-                return Report(cells=tuple(self.job(config)))
+                results = str(config.results) if "results" in config else None
+                return Report(tuple(self.job(config)), results)
         except AssayError as error:
             if not elsewhere:
                 print(f"Error: {clean_lines(error)}", file=sys.stderr, flush=True)
@@ -354,6 +362,11 @@ def _explained(config_name: str, overrides: list[str], error: Exception) -> str:
     while not isinstance(place, DictConfig) and parent:
         parent, _, leaf = parent.rpartition(".")
         place = OmegaConf.select(config, parent) if parent else config
+    given = None if bad is None else parse([bad])[0].value()
+    if isinstance(given, dict) and isinstance(OmegaConf.select(config, key), DictConfig):
+        # Several settings at once, written as a mapping: one of them is not there.
+        parent, place = key, OmegaConf.select(config, key)
+        leaf = next((str(name) for name in given if name not in place), leaf)
     known = [str(name) for name in place if name != "hydra"] if isinstance(place, DictConfig) else []
     where = f"{parent} has no setting" if parent else "There is no setting"
     hint = near_matches(leaf, known)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.benchmark.cell import Cell
+from assay.benchmark.resampling import Floats, bootstrap
 from assay.benchmark.score_table import Column, coded
-from assay.benchmark.statistics import Floats, bootstrap
 from assay.errors import AssayError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from assay.benchmark.cell import Cell
+from assay.benchmark.resampling import Floats
 from assay.benchmark.significance import LEVEL, fewest_examples
-from assay.benchmark.statistics import Floats
 from assay.benchmark.summary import CONTROLS, MEAN_SKILL, Contest, contests
 from assay.errors import AssayError
 

@@ -168,14 +168,16 @@ def _finished(store: Store, metas: Mapping[str, Mapping[str, Any]]) -> dict[str,
 def _check_model(loaded: LoadedJob, worker: Worker) -> tuple[float, int, Change | None]:
     """The model's accuracy, on how many examples, and what its precision changes in its answers to them.
 
-    Of several workers each looks at its own shards first. Nothing is changed by float32.
+    Of several workers each looks at its own shards first. What low precision changes is told of all examples, since any
+    of them may come to write it down; nothing is changed by float32.
 
     Raises:
         AssayError: it is below that of always naming the largest class, and that is not allowed.
     """
     bounds, match, majority = loaded.bounds, loaded.match, loaded.task.majority
-    predicted = _predicted(loaded, worker.own(len(bounds)))
-    if _share_right(predicted) < majority or not match.by_name:
+    low_precision = loaded.model.dtype != "float32"
+    predicted = _predicted(loaded, range(len(bounds)) if low_precision else worker.own(len(bounds)))
+    if not low_precision and (_share_right(predicted) < majority or not match.by_name):
         # What is to be refused, or told, is that of all.
         predicted += _predicted(loaded, worker.others(len(bounds)))
     accuracy = _share_right(predicted)
@@ -183,7 +185,7 @@ def _check_model(loaded: LoadedJob, worker: Worker) -> tuple[float, int, Change 
     if note:
         say(f"Warning: {note}")
     change = None
-    if predicted and loaded.model.dtype != "float32":
+    if predicted and low_precision:
         full, low = (np.array([row[kind] for row in predicted]) for kind in ("full", "low"))
         change = Change.between(loaded.model.dtype, full, low)
     return accuracy, len(predicted), change

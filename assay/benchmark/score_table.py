@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.benchmark.cell import Cell
-from assay.benchmark.statistics import Floats, contributions
+from assay.benchmark.resampling import Floats, contributions
 from assay.errors import AssayError
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.benchmark.statistics import ROUNDING, UNDEFINED, Floats, mean_intervals
+from assay.benchmark.intervals import ROUNDING, UNDEFINED, mean_intervals
+from assay.benchmark.resampling import Floats
 
 if TYPE_CHECKING:
     import pandas as pd

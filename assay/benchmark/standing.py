@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.benchmark.intervals import ROUNDING
+from assay.benchmark.resampling import Bools, Floats
 from assay.benchmark.significance import FLIPS, LEVEL, all_flips, packed_sign_flips, signs_of
-from assay.benchmark.statistics import ROUNDING, Bools, Floats
 
 # Beyond so many methods, some 5,000 pairs, fewer flips are drawn, in single precision, and no letters are given: 20,000
 # pairs by 4,999 flips for every measure would be most of the time that a leaderboard takes.

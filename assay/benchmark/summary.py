@@ -1,6 +1,6 @@
 """From the examples of cells to their numbers: means with intervals, skill, ranks and groups.
 
-The statistics themselves are those of `statistics`, `significance` and `standing` beside this file.
+The statistics themselves are those of `intervals`, `skill`, `significance` and `standing` beside this file.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.benchmark.cell import Cell
+from assay.benchmark.intervals import UNDEFINED, mean_intervals
 from assay.benchmark.judging import CONTROLS as CONTROLS
 from assay.benchmark.judging import Judged, judge, protocol_of
+from assay.benchmark.resampling import Floats
 from assay.benchmark.score_table import Column, ScoreTable, rows_of
 from assay.benchmark.significance import Friedman, differences, friedman, too_few
+from assay.benchmark.skill import sign
 from assay.benchmark.standing import stand
-from assay.benchmark.statistics import UNDEFINED, Floats, mean_intervals, sign
 from assay.conversation import Cost
 from assay.errors import unknown_name
 

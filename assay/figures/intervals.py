@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from assay.benchmark.statistics import mean_interval
+from assay.benchmark.intervals import mean_interval
 from assay.benchmark.summary import CONTROLS, overall, summarise
 from assay.errors import AssayError, unknown_name
 from assay.figures.chosen import Results, chosen, hiding, named

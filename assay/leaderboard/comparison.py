@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from assay.benchmark.cell import Cell
-from assay.benchmark.statistics import Floats, sign
+from assay.benchmark.resampling import Floats
+from assay.benchmark.skill import sign
 from assay.benchmark.summary import MEAN_SKILL
 from assay.leaderboard.agreement import of_explainers, of_measures, of_measures_by_example
 from assay.leaderboard.board import Board, is_control

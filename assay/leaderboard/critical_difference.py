@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assay.benchmark.resampling import Floats
 from assay.benchmark.significance import LEVEL, friedman
-from assay.benchmark.statistics import Floats
 from assay.leaderboard.text import amount, clean, number
 
 # More names cannot be read in one diagram: of more methods the leading ones are drawn.

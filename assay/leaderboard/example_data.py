@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import curves_of
+from assay.benchmark.resampling import Floats
 from assay.benchmark.score_table import coded, rows_of
-from assay.benchmark.statistics import Floats
 from assay.errors import AssayError
 from assay.leaderboard.board import Board, is_control
 from assay.leaderboard.text import clean

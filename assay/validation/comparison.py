@@ -11,8 +11,8 @@ import numpy as np
 
 from assay.benchmark.cell import Cell
 from assay.benchmark.power import effect_seen
+from assay.benchmark.resampling import Floats
 from assay.benchmark.significance import FLIPS, LEVEL, differences, too_few
-from assay.benchmark.statistics import Floats
 from assay.benchmark.summary import COVERAGE, Contest, contests
 
 Verdict = Literal["better", "not distinguishable", "worse", "no verdict"]

@@ -129,6 +129,13 @@ def test_a_run_in_low_precision_says_and_keeps_what_that_changes(tmp_path: Path)
     assert told["examples"] == len(texts) == 6
     assert told["largest"] == pytest.approx(max(moved), abs=2e-3)
     assert told["largest"] > 0
+    # One of several workers tells it of all examples, and not of its own.
+    ended = assay(
+        *common[:-1], "model.dtype=bfloat16", "shard_size=2", "workers=2", "worker=1", f"results={tmp_path}/b"
+    )
+    assert ended.code == 0, ended.err
+    (shared,) = [one for one in Store(tmp_path / "b").cells() if one.meta["explainer"]["name"] == "first"]
+    assert shared.meta["precision"] == pytest.approx(told, rel=1e-6)
     predicted = [row["predicted"] for row in cell.rows("examples")]
     ended = assay(*common)
     assert ended.code == 0, ended.err

@@ -12,7 +12,7 @@ import pytest
 from assay.benchmark import mean_curves as module
 from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import GRID, Curves, curves_of, mean_curves
-from assay.benchmark.statistics import bootstrap
+from assay.benchmark.resampling import bootstrap
 from tests.leaderboard.synthetic import protocol, write_cell
 
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from assay.benchmark.cell import Cell
 from assay.benchmark.power import effect_seen, examples_for_t, examples_for_wilcoxon, examples_needed, power_table
+from assay.benchmark.resampling import Floats
 from assay.benchmark.significance import sign_flip_test
-from assay.benchmark.statistics import Floats
 from assay.benchmark.summary import Contest
 from assay.command_line import app
 from assay.errors import AssayError

@@ -238,6 +238,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "overwrite": (["overwrite=allways"], "Did you mean 'always'"),
     "a key": (["task.sise=3"], "Did you mean 'size'"),
     "a key at the top": (["reslts=x"], "Did you mean 'results'"),
+    "one of several settings": (["explainers.leave_one_out={samples: 3}"], "explainers.leave_one_out has no"),
     "a setting": (["explainers.leave_one_out.samples=3"], "no setting 'samples'"),
     "no override": (["sst2"], "key=value"),
     "shard size": (["shard_size=0"], "shard_size must be"),

@@ -12,10 +12,12 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from assay.benchmark import statistics
+from assay.benchmark import resampling
 from assay.benchmark.cell import Cell
+from assay.benchmark.intervals import mean_interval
+from assay.benchmark.resampling import two_level_bootstrap
 from assay.benchmark.significance import sign_flip_test
-from assay.benchmark.statistics import mean_interval, skill_interval, two_level_bootstrap
+from assay.benchmark.skill import skill_interval
 from assay.benchmark.summary import contests, overall, summarise
 from assay.benchmark.table import terminal_table
 from assay.errors import AssayError
@@ -51,7 +53,7 @@ def test_many_examples_are_resampled_in_blocks_with_the_same_result(monkeypatch:
     whole = mean_interval(values)
     draws = RNG.normal(size=(37, 3, 2))
     two_levels, flips = two_level_bootstrap(draws)[1], sign_flip_test(draws[:, 0])
-    monkeypatch.setattr(statistics, "_BLOCK", 37 * 100)
+    monkeypatch.setattr(resampling, "_BLOCK", 37 * 100)
     blocks = mean_interval(values)
     np.testing.assert_allclose(two_level_bootstrap(draws)[1].std(), two_levels.std(), rtol=0.1)
     np.testing.assert_allclose(sign_flip_test(draws[:, 0]), flips)

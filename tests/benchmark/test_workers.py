@@ -454,7 +454,7 @@ def test_a_mistake_that_shows_in_every_worker_is_told_once(place: Path) -> None:
 
 def test_cells_that_another_machine_put_at_a_url_are_read_from_this_machines_mirror(place: Path, alone: Path) -> None:
     there = [str(Path("/of/another/machine", *cell.path.parts[-3:])) for cell in Store(alone).cells()]
-    found = launch._here(launch.Report(cells=tuple(there)), OmegaConf.create({"results": str(alone)}))
+    found = launch._here(launch.Report(cells=tuple(there), results=str(alone)))
     assert [Cell.read(Path(path)).explainer for path in found.cells] == [
         cell.explainer for cell in Store(alone).cells()
     ]

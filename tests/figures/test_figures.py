@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 import assay
 from assay import Attribution, Feature, figures
 from assay.benchmark.cell import Cell
+from assay.benchmark.intervals import mean_interval
 from assay.benchmark.mean_curves import mean_curves
-from assay.benchmark.statistics import mean_interval
 from assay.benchmark.store import Store
 from assay.benchmark.summary import contests, overall, summarise
 from assay.errors import AssayError

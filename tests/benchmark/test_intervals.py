@@ -12,20 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from assay.benchmark import statistics
+from assay.benchmark import resampling
+from assay.benchmark.intervals import IntervalMethod, mean_interval, mean_intervals, two_level_intervals
+from assay.benchmark.resampling import Floats, bootstrap, contributions, two_level_bootstrap
 from assay.benchmark.significance import differences, friedman, sign_flip_test, too_few
+from assay.benchmark.skill import skills
 from assay.benchmark.standing import letters, stand
-from assay.benchmark.statistics import (
-    Floats,
-    IntervalMethod,
-    bootstrap,
-    contributions,
-    mean_interval,
-    mean_intervals,
-    skills,
-    two_level_bootstrap,
-    two_level_intervals,
-)
 
 HOLES = st.sampled_from([0.0, 0.3])
 
@@ -43,7 +35,7 @@ def test_an_interval_is_scipy_s_to_the_last_digit_on_the_same_resamples(method: 
     values = skewed(count, count)
     ours = mean_interval(values, method)
     theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=statistics.RESAMPLES, method=method, rng=np.random.default_rng(0)
+        (values,), np.mean, n_resamples=resampling.RESAMPLES, method=method, rng=np.random.default_rng(0)
     ).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
 
@@ -57,7 +49,7 @@ def test_the_interval_of_a_ratio_of_means_is_scipy_s(method: IntervalMethod, off
         (over, under),
         lambda x, y, axis: x.mean(axis) / y.mean(axis),
         paired=True,
-        n_resamples=statistics.RESAMPLES,
+        n_resamples=resampling.RESAMPLES,
         method=method,
         rng=np.random.default_rng(0),
     ).confidence_interval
