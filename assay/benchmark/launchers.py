@@ -200,7 +200,7 @@ def _run_here(
     Who wants more of Hydra than Assay asks of it (callbacks, a folder for each job) gets Hydra's own.
     """
     hydra = config.hydra
-    if hydra.output_subdir is not None or hydra.job.chdir or set(hydra.callbacks) != {"forgetting"}:
+    if hydra.output_subdir is not None or hydra.job.chdir or set(hydra.callbacks) - {"forgetting"}:
         return run_job(task_function, config, job_dir_key, job_subdir_key, hydra_context)
     # The job does not see Hydra's part, which refers to all that the job sees: they part without a copy.
     whole = OmegaConf.create({})

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,7 @@ def test_the_front_is_what_brute_force_finds() -> None:
 
 def test_a_method_whose_cost_is_unknown_is_named_and_not_drawn_at_zero(cells: list[Cell]) -> None:
     changed = [
-        replace(cell, meta={**cell.meta, "cost": dict.fromkeys(cell.meta["cost"], float("nan"))})
+        Cell(cell.path, {**cell.meta, "cost": dict.fromkeys(cell.meta["cost"], float("nan"))})
         if cell.explainer == "lime"
         else cell
         for cell in cells
