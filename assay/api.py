@@ -19,10 +19,10 @@ from assay.benchmark.labels import match_labels
 from assay.benchmark.method import MethodAtWork, attribution_of
 from assay.benchmark.preparation import Background, check_given, lacking, prepare
 from assay.benchmark.records import Records
-from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS
 from assay.classifier import Classifier
 from assay.conversation import Attribution
+from assay.digests import digest
 from assay.encoding import FeatureUnit, Output
 from assay.errors import AssayError, Undefined
 from assay.example import Example

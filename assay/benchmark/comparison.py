@@ -11,9 +11,9 @@ import numpy as np
 from rich.console import Group
 
 from assay.benchmark.cell import Cell
-from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS, summarise
 from assay.conversation import Cost
+from assay.digests import digest
 from assay.errors import AssayError
 
 if TYPE_CHECKING:

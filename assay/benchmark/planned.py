@@ -13,8 +13,9 @@ from typing import Any
 
 from assay.benchmark.amounts import amount, duration, size
 from assay.benchmark.cell import Cell
-from assay.benchmark.store import Store, digest
+from assay.benchmark.store import Store
 from assay.benchmark.work import Work, known_work
+from assay.digests import digest
 from assay.errors import AssayError
 
 FOLDER = ".plans"

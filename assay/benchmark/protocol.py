@@ -8,8 +8,8 @@ from typing import Any
 from assay.benchmark import own_perturbation
 from assay.benchmark.evaluation import Settings
 from assay.benchmark.migrations import SCHEMA_VERSION
-from assay.benchmark.store import canonical, short_digest
 from assay.classifier import Classifier
+from assay.digests import canonical, short_digest
 from assay.explainers.base import Explainer
 from assay.metrics.base import MethodMetric, Metric
 from assay.perturbation import Perturbation

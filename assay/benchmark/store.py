@@ -39,21 +39,6 @@ from assay.benchmark.work import Work
 from assay.errors import AssayError
 
 
-def digest(content: Any) -> str:
-    """A name for JSON content, the same for equal content."""
-    return short_digest(canonical(content))
-
-
-def canonical(content: Any) -> str:
-    """JSON content as text, the same for equal content."""
-    return json.dumps(content, sort_keys=True, default=list)
-
-
-def short_digest(text: str) -> str:
-    """The first 16 digits of a text's SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 class Store:
     """The results folder, or the results at a URL.
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from assay.benchmark.cell import Cell
 from assay.benchmark.mean_curves import mean_curves
-from assay.benchmark.store import digest
 from assay.benchmark.summary import CONTROLS, MEAN_SKILL
 from assay.benchmark.work import work_of
 from assay.content_policy import policy
+from assay.digests import digest
 from assay.highlight import highlight
 from assay.plain_text import clean
 

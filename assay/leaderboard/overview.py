@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assay.benchmark.store import digest
+from assay.digests import digest
 from assay.leaderboard.overall import Overall, overall
 from assay.leaderboard.page import page_name, render
 from assay.leaderboard.protocol_summary import Entry, Hiding, Interval, ProtocolSummary

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from assay.benchmark.store import digest
+from assay.digests import digest
 from assay.highlight import stylesheet
 from assay.leaderboard.text import clean
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from assay.benchmark.cell import Cell
 from assay.benchmark.judging import CONTROLS
-from assay.benchmark.store import digest, slug
+from assay.benchmark.store import slug
 from assay.benchmark.whole_folder import checksum
+from assay.digests import digest
 from assay.errors import AssayError
 from assay.leaderboard.checking import Report, check_cells, check_share, places_of, read_submission
 from assay.leaderboard.recomputing import Here

@@ -18,9 +18,9 @@ from assay.benchmark.evaluation import Settings
 from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.protocol import PROTOCOL_VERSION
 from assay.benchmark.records import Record
-from assay.benchmark.store import digest
 from assay.benchmark.whole_folder import checksum
 from assay.conversation import Cost
+from assay.digests import digest
 from assay.errors import AssayError
 from assay.leaderboard.components import foreign_parts, is_hub_id, is_own, names_a_path, settings_of, weights_elsewhere
 from assay.leaderboard.submission import (

@@ -121,7 +121,7 @@ def seen_by_jobs(overrides: Sequence[str]) -> list[tuple[Any, ...]]:
 
     def job(config: DictConfig) -> list[str]:
         hydra = HydraConfig.get()
-        container: dict[str, Any] = OmegaConf.to_container(hydra)  # type: ignore[assignment]
+        container: Any = OmegaConf.to_container(hydra)
         del container["callbacks"]
         container["overrides"]["hydra"] = [
             one for one in container["overrides"]["hydra"] if not one.startswith("+hydra.callbacks")

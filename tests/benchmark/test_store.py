@@ -15,9 +15,10 @@ from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.protocol import make_metas
 from assay.benchmark.records import Records
-from assay.benchmark.store import Store, digest, slug
+from assay.benchmark.store import Store, slug
 from assay.benchmark.tables import TABLES
 from assay.benchmark.whole_folder import Damaged, temporary_path, verify
+from assay.digests import digest
 from assay.errors import AssayError
 from tests.leaderboard.synthetic import protocol
 

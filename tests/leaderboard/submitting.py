@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.benchmark.store import digest
 from assay.benchmark.tables import table_schema
 from assay.benchmark.whole_folder import checksum
+from assay.digests import digest
 from tests.benchmark.cli import Ended, assay, save_model, save_task
 from tests.tiny_models import CORPUS
 

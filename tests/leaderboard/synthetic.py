@@ -11,7 +11,8 @@ import numpy as np
 from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.records import Records
-from assay.benchmark.store import Store, digest
+from assay.benchmark.store import Store
+from assay.digests import digest
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 METHODS: dict[str, float] = {

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from assay.benchmark.store import digest
+from assay.digests import digest
 from assay.leaderboard.build import build
 from assay.leaderboard.checking import Report
 from assay.leaderboard.repository import check_repository, published_methods

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from assay.benchmark.cell import Cell
 from assay.benchmark.migrations import SCHEMA_VERSION
 from assay.benchmark.records import Records
-from assay.benchmark.store import Store, digest
+from assay.benchmark.store import Store
+from assay.digests import digest
 from assay.explainers.controls import First
 from assay.validation.contract import Check
 from assay.validation.findings import Findings, sections, skills
