@@ -128,7 +128,7 @@ class Child:
             "metrics": {name: job.recipe["metrics"][name] for name in job.metrics},
         }
         try:
-            self._channel.send(_Setting(recipe, torch.get_num_threads(), torch.get_float32_matmul_precision()))
+            self._send(_Setting(recipe, torch.get_num_threads(), torch.get_float32_matmul_precision()))
             self._wait("ready", None, {})
         except Fault as fault:
             raise RuntimeError(f"The isolated process could not begin: {fault}.") from fault
@@ -159,10 +159,7 @@ class Child:
             listener.advance()
 
         listener.watch(lambda: rows)
-        try:
-            self._channel.send((list(examples), list(names)))
-        except OSError as error:
-            raise Fault(self._death()) from error
+        self._send((list(examples), list(names)))
         records, work, held = self._wait("done", limit, {"advance": advance})
         if self._held_first is None:
             self._held_first = held
@@ -177,6 +174,17 @@ class Child:
     def end(self) -> None:
         """Kill the process; there is nothing that it has to finish."""
         _end(self._process, self._channel)
+
+    def _send(self, content: object) -> None:
+        """Tell the process something.
+
+        Raises:
+            Fault: it has died.
+        """
+        try:
+            self._channel.send(content)
+        except OSError as error:
+            raise Fault(self._death()) from error
 
     def _wait(self, wanted: str, limit: float | None, hear: Mapping[str, Callable[[Any], None]]) -> Any:
         """What comes under the name that is waited for.

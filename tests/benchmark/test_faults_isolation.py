@@ -201,8 +201,17 @@ def test_a_child_that_died_between_two_shards_is_replaced_and_no_one_is_at_fault
         first.compute([], [], Deaf(), None)
 
 
-def test_a_child_that_cannot_begin_is_not_taken_for_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", ["it is told its work", "it hears its work"])
+def test_a_child_that_cannot_begin_is_not_taken_for_a_fault(monkeypatch: pytest.MonkeyPatch, before: str) -> None:
     monkeypatch.setattr(isolation, "_START", "raise SystemExit(4)")
+    if before == "it is told its work":
+        send = isolation.Child._send
+
+        def late(self: isolation.Child, content: object) -> None:
+            self._process.wait()
+            send(self, content)
+
+        monkeypatch.setattr(isolation.Child, "_send", late)
     with pytest.raises(RuntimeError, match="could not begin: the interpreter ended with exit code 4"):
         isolation.Child(BLANK)
 
